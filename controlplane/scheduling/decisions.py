@@ -1,0 +1,62 @@
+"""What a policy says. A decision is data: a driver executes it, ``explain`` renders why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Bind this request to this instance now."""
+
+    request_id: str
+    instance_id: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep the request in the fleet's queue; ``reason`` is for people."""
+
+    request_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """No instance can ever take this request."""
+
+    request_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """Move up to ``max_requests`` requests and ``budget_tokens`` tokens; the source chooses which."""
+
+    source_id: str
+    destination_id: str
+    rule: str
+    budget_tokens: int
+    max_requests: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    instance_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleUp:
+    instances: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleDown:
+    instance_id: str
+    reason: str
+
+
+Decision = Dispatch | Hold | Reject | Migrate | Drain | ScaleUp | ScaleDown

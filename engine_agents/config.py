@@ -1,0 +1,38 @@
+"""Configuration of one engine agent: the only reader of the environment on the engine side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
+    """Everything an agent needs to start; serialisable, so that it travels to a Ray worker."""
+
+    instance_id: str
+    pool: str
+    served_model: str
+    model: str
+    """Path or hub name; for the simulated engine the name of a coefficient file."""
+    redis_url: str
+    redis_prefix: str = "llumdeck:"
+    engine: str = "vllm"
+    """``vllm`` or ``paced`` (the simulated engine on the wall clock)."""
+    engine_args: dict[str, Any] = {}
+    """Passed to the engine (vLLM's ``EngineArgs`` fields)."""
+    kv_memory_bytes: int = 64 * 2**20
+    host: str = "127.0.0.1"
+    data_port: int = 0
+    """0 = any free port."""
+    peer_port: int = 0
+    migration_slots: int = 2
+    """Migrations in and out together."""
+    max_stages: int = 8
+    stage_timeout_s: float = 5.0
+    reservation_ttl_s: float = 10.0
+    status_min_interval_s: float = 0.05
+    status_max_interval_s: float = 1.0
+    gateway_timeout_s: float = 2.0
+    """A gateway silent for so long is gone: its requests are aborted."""
+    log_dir: str = ""
