@@ -1,0 +1,132 @@
+"""One dataclass per live event: what is shown to people as it happens.
+
+Pure data, no IO. An event crosses processes as one line of JSON (:func:`encode`)
+on the channel ``events``; :func:`decode` refuses an event type or a field that is
+not declared here, so that a producer and the dashboard cannot drift apart
+silently. Times are wall-clock seconds of the producer, for display.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+class EventError(ValueError):
+    """The bytes are not an event of this schema; the text says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationChanged:
+    """A request's migration began, went on or ended (a row ``RequestMigration`` was written)."""
+
+    at_s: float
+    migration_id: str
+    request_id: str
+    source_id: str
+    destination_id: str
+    rule: str
+    why: str
+    state: str
+    """As ``MigrationOutcome.state``, or ``requested`` / ``refused`` before the agent took it."""
+    reason: str = ""
+    slo_class: str = ""
+    tenant: str = ""
+    downtime_ms: float | None = None
+    actor: str = "system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceChanged:
+    """An instance's row changed its state."""
+
+    at_s: float
+    instance_id: str
+    state: str
+    """State of the row: ``starting``, ``ready``, ``draining``, ``drained``, ``stopped``, ``dead`` …"""
+    previous: str = ""
+    actor: str = "system"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantClassChanged:
+    """A tenant's SLO class was changed."""
+
+    at_s: float
+    tenant: str
+    slo_class: str
+    previous: str
+    actor: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopChanged:
+    """The rebalancing loop got a new leader, or lost its leader."""
+
+    at_s: float
+    leader: str
+    """Empty: nobody leads."""
+    lease_epoch: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundPlanned:
+    """A round of the rebalancing loop decided something."""
+
+    at_s: float
+    round_id: int
+    policy: str
+    decisions: int
+    summary: str = ""
+
+
+Event = MigrationChanged | InstanceChanged | TenantClassChanged | LoopChanged | RoundPlanned
+
+TYPES: dict[str, type[Event]] = {
+    "migration": MigrationChanged,
+    "instance": InstanceChanged,
+    "tenant_class": TenantClassChanged,
+    "loop": LoopChanged,
+    "round": RoundPlanned,
+}
+_NAMES = {cls: name for name, cls in TYPES.items()}
+
+
+def event_type(event: Event) -> str:
+    """The name under which an event travels."""
+    return _NAMES[type(event)]
+
+
+def encode(event: Event) -> bytes:
+    """One line of JSON: ``{"type": …, …fields}``."""
+    return json.dumps({"type": event_type(event), **dataclasses.asdict(event)}).encode()
+
+
+def decode(data: bytes | str) -> Event:
+    """Inverse of :func:`encode`. Raises :class:`EventError` on anything else."""
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise EventError(f"an event must be JSON: {error}") from error
+    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
+        raise EventError('an event must be a JSON object with a "type"')
+    return _build(fields)
+
+
+def _build(fields: dict[str, Any]) -> Event:
+    name = fields.pop("type")
+    cls = TYPES.get(name)
+    if cls is None:
+        raise EventError(f"unknown event type {name!r}; known are {', '.join(sorted(TYPES))}")
+    declared = {field.name for field in dataclasses.fields(cls)}
+    if undeclared := set(fields) - declared:
+        raise EventError(f"event {name!r} has undeclared fields: {', '.join(sorted(undeclared))}")
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise EventError(f"event {name!r}: {error}") from error
