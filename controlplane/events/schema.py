@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 
 class EventError(ValueError):
@@ -19,10 +20,25 @@ class EventError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MigrationChanged:
-    """A request's migration began, went on or ended (a row ``RequestMigration`` was written)."""
+class Event:
+    """Base of all live events."""
 
     at_s: float
+
+    @classmethod
+    def of(cls, *, at: datetime, **fields: Any) -> Self:
+        """The event at an aware ``datetime``."""
+        return cls(at_s=at.timestamp(), **fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as it travels: ``{"type": …, …fields}``."""
+        return {"type": event_type(self), **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationChanged(Event):
+    """A request's migration began, went on or ended (a row ``RequestMigration`` was written)."""
+
     migration_id: str
     request_id: str
     source_id: str
@@ -39,10 +55,9 @@ class MigrationChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceChanged:
+class InstanceChanged(Event):
     """An instance's row changed its state."""
 
-    at_s: float
     instance_id: str
     state: str
     """State of the row: ``starting``, ``ready``, ``draining``, ``drained``, ``stopped``, ``dead`` …"""
@@ -52,10 +67,9 @@ class InstanceChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TenantClassChanged:
+class TenantClassChanged(Event):
     """A tenant's SLO class was changed."""
 
-    at_s: float
     tenant: str
     slo_class: str
     previous: str
@@ -64,10 +78,9 @@ class TenantClassChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoopChanged:
+class LoopChanged(Event):
     """The rebalancing loop got a new leader, or lost its leader."""
 
-    at_s: float
     leader: str
     """Empty: nobody leads."""
     lease_epoch: int
@@ -75,17 +88,26 @@ class LoopChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundPlanned:
+class RoundPlanned(Event):
     """A round of the rebalancing loop decided something."""
 
-    at_s: float
     round_id: int
     policy: str
     decisions: int
     summary: str = ""
 
 
-Event = MigrationChanged | InstanceChanged | TenantClassChanged | LoopChanged | RoundPlanned
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditAdded(Event):
+    """Somebody (or the system) did something that is kept in the audit list."""
+
+    entry_id: int
+    actor: str
+    action: str
+    object_type: str
+    object_id: str
+    reason: str = ""
+
 
 TYPES: dict[str, type[Event]] = {
     "migration": MigrationChanged,
@@ -93,6 +115,7 @@ TYPES: dict[str, type[Event]] = {
     "tenant_class": TenantClassChanged,
     "loop": LoopChanged,
     "round": RoundPlanned,
+    "audit": AuditAdded,
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}
 
@@ -104,7 +127,7 @@ def event_type(event: Event) -> str:
 
 def encode(event: Event) -> bytes:
     """One line of JSON: ``{"type": …, …fields}``."""
-    return json.dumps({"type": event_type(event), **dataclasses.asdict(event)}).encode()
+    return json.dumps(event.to_dict()).encode()
 
 
 def decode(data: bytes | str) -> Event:
