@@ -1,0 +1,21 @@
+"""ASGI entry: Django for HTTP, Channels for the live dashboard's WebSocket."""
+
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from django.core.asgi import get_asgi_application
+
+from console.settings.env import use_default_profile
+
+use_default_profile()
+# Django must be set up before anything that imports models.
+http_application = get_asgi_application()
+
+from console.dashboard.routing import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": http_application,
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+    }
+)

@@ -1,0 +1,158 @@
+"""What every profile shares. Import a profile (development, test, production), never this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from console.settings import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+STATE_DIR = env.state_directory(BASE_DIR)
+
+SECRET_KEY = env.secret_key(STATE_DIR)
+DEBUG = False
+ALLOWED_HOSTS = env.words("LLUMDECK_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("LLUMDECK_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "controlplane.records",
+    "controlplane.fleet",
+    "controlplane.tenancy",
+    "controlplane.rebalancing",
+    "console",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "console.urls"
+ASGI_APPLICATION = "console.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.database(STATE_DIR)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login/"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = STATE_DIR / "static"
+STATICFILES_DIRS: list[Path] = []
+WHITENOISE_USE_FINDERS = True
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+}
+
+REDIS_URL = env.redis_url(STATE_DIR)
+REDIS_EMBEDDED = not env.text("REDIS_URL")
+REDIS_PREFIX = env.text("LLUMDECK_REDIS_PREFIX", "llumdeck:")
+REDIS_TIMEOUT_S = 2.0
+
+# Live frames leave by one Redis subscription per process; groups across processes are not used.
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+RAY_ADDRESS = env.text("RAY_ADDRESS")
+RAY_NAMESPACE = env.text("LLUMDECK_RAY_NAMESPACE", "llumdeck")
+
+TICK_INTERVAL_MS = env.integer("LLUMDECK_TICK_INTERVAL_MS", 200, low=50, high=10_000)
+LEASE_TTL_MS = env.integer("LLUMDECK_LEASE_TTL_MS", 3_000, low=500, high=60_000)
+COMMAND_TIMEOUT_S = env.integer("LLUMDECK_COMMAND_TIMEOUT_S", 2, low=1, high=60)
+STATUS_STALE_S = env.integer("LLUMDECK_STATUS_STALE_S", 3, low=1, high=300)
+STATUS_DEAD_S = env.integer("LLUMDECK_STATUS_DEAD_S", 10, low=2, high=3_600)
+AGENT_START_TIMEOUT_S = env.integer("LLUMDECK_AGENT_START_TIMEOUT_S", 300, low=10, high=3_600)
+RETENTION_DAYS = env.integer("LLUMDECK_RETENTION_DAYS", 14, low=1, high=3_650)
+
+CELERY_BROKER_URL = (
+    REDIS_URL.replace("unix://", "redis+socket://", 1) if REDIS_URL.startswith("unix://") else REDIS_URL
+)
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": f"{REDIS_PREFIX}celery:",
+    "visibility_timeout": 600,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 5,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_DEFAULT_QUEUE = "jobs"
+CELERY_TASK_ROUTES = {"controlplane.rebalancing.tasks.run_rebalancing_loop": {"queue": "loop"}}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "rebalancing-loop": {
+        "task": "controlplane.rebalancing.tasks.run_rebalancing_loop",
+        "schedule": 5.0,
+        "options": {"expires": 4.0, "queue": "loop"},
+    },
+    "reconcile-fleet": {
+        "task": "controlplane.fleet.tasks.reconcile_fleet",
+        "schedule": 5.0,
+        "options": {"expires": 4.0, "queue": "jobs"},
+    },
+    "retention": {
+        "task": "controlplane.rebalancing.tasks.delete_expired_history",
+        "schedule": 3600.0,
+        "options": {"expires": 3000.0, "queue": "jobs"},
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("LLUMDECK_LOG_LEVEL", "INFO")},
+}

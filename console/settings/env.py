@@ -1,0 +1,147 @@
+"""The environment as seen by the Django side: the only reader of ``os.environ`` there.
+
+Every variable has a plain default for one machine. A bad value raises
+``ImproperlyConfigured`` naming the variable, what was found and what would be right.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+SQLITE_BUSY_TIMEOUT_S = 5
+SQLITE_PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+
+
+def use_default_profile() -> None:
+    """Settle ``DJANGO_SETTINGS_MODULE`` where nobody has: the first act of every entry point."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings.development")
+
+
+def text(name: str, default: str = "") -> str:
+    """The variable, or the content of the file named by ``NAME_FILE``, or the default."""
+    file_name = os.environ.get(f"{name}_FILE")
+    if file_name and name not in os.environ:
+        return _read_secret_file(name, Path(file_name))
+    return os.environ.get(name, default)
+
+
+def integer(name: str, default: int, *, low: int, high: int) -> int:
+    raw = text(name, str(default))
+    try:
+        value = int(raw)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a whole number ({low} to {high}).") from None
+    if not low <= value <= high:
+        raise ImproperlyConfigured(f"{name}={value} is out of range: {low} to {high}.")
+    return value
+
+
+def boolean(name: str, default: bool) -> bool:
+    raw = text(name, "1" if default else "0").strip().lower()
+    if raw in {"1", "true", "yes", "on"}:
+        return True
+    if raw in {"0", "false", "no", "off", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name}={raw!r} is neither true nor false (use 1 or 0).")
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A comma-separated list."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def state_directory(project_directory: Path) -> Path:
+    """Where the embedded database, Redis and generated secrets live; made on first use, for us alone."""
+    directory = Path(text("LLUMDECK_STATE_DIR", str(project_directory / ".llumdeck"))).expanduser().resolve()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"LLUMDECK_STATE_DIR={directory} cannot be made ({error.strerror}); name a folder you may write."
+        ) from error
+    return directory
+
+
+def secret_key(directory: Path) -> str:
+    """``SECRET_KEY`` (or ``SECRET_KEY_FILE``), else one made once and kept in the state directory."""
+    return text("SECRET_KEY") or _kept_secret(directory / "secret_key")
+
+
+def database(directory: Path) -> dict[str, Any]:
+    """Django's ``DATABASES["default"]`` from ``DATABASE_URL``."""
+    url = text("DATABASE_URL", f"sqlite:///{directory / 'llumdeck.sqlite3'}")
+    return parse_database_url(url)
+
+
+def redis_url(directory: Path) -> str:
+    """``REDIS_URL``, else the socket of the embedded server in the state directory."""
+    return text("REDIS_URL") or f"unix://{directory / 'redis' / 'redis.sock'}"
+
+
+def parse_database_url(url: str) -> dict[str, Any]:
+    """``sqlite:////absolute/file`` or ``postgresql://user:password@host:port/name?sslmode=…``."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return _sqlite(unquote(parts.path.removeprefix("/")) or ":memory:")
+    if parts.scheme in {"postgres", "postgresql"}:
+        return _postgresql(url)
+    raise ImproperlyConfigured(
+        f"DATABASE_URL starts with {parts.scheme or 'nothing'!r}; use sqlite:////path/to/file "
+        "or postgresql://user:password@host:5432/name."
+    )
+
+
+def _sqlite(name: str) -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": name,
+        "OPTIONS": {
+            "timeout": SQLITE_BUSY_TIMEOUT_S,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": SQLITE_PRAGMAS,
+        },
+    }
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    query: Mapping[str, str] = dict(parse_qsl(parts.query))
+    name = unquote(parts.path.lstrip("/"))
+    if not name:
+        raise ImproperlyConfigured("DATABASE_URL names no database; end it with /name.")
+    options = {key: value for key, value in query.items() if key != "host"}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": query.get("host", unquote(parts.hostname or "")),
+        "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 5, **options},
+    }
+
+
+def _read_secret_file(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}_FILE={path} cannot be read: {error.strerror}.") from error
+
+
+def _kept_secret(path: Path) -> str:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="utf-8").strip()
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(value := secrets.token_urlsafe(64))
+    return value

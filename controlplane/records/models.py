@@ -1,0 +1,97 @@
+"""What happened. Rows here outlive what they speak of: they hold ids and names, not foreign keys."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import models
+
+
+class RequestRecord(models.Model):
+    """One finished request; written once, in batches, by its gateway."""
+
+    request_id = models.CharField(max_length=80, unique=True)
+    tenant_id = models.BigIntegerField(null=True)
+    key_id = models.BigIntegerField(null=True)
+    slo_class_asked = models.CharField(max_length=40, blank=True)
+    slo_class_served = models.CharField(max_length=40)
+    model = models.CharField(max_length=200)
+    arrived_at = models.DateTimeField()
+    first_token_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField()
+    prompt_tokens = models.PositiveIntegerField()
+    output_tokens = models.PositiveIntegerField()
+    instance_ids = models.JSONField(default=list)
+    dispatches = models.PositiveSmallIntegerField(default=1)
+    moves = models.PositiveSmallIntegerField(default=0)
+    recoveries = models.PositiveSmallIntegerField(default=0)
+    outcome = models.CharField(max_length=200)
+    queued_ms = models.FloatField(default=0.0)
+    ttft_ms = models.FloatField(null=True)
+    tpot_ms = models.FloatField(null=True)
+    end_to_end_ms = models.FloatField()
+
+    class Meta:
+        ordering = ["-finished_at", "-id"]
+        indexes = [
+            models.Index(fields=["finished_at"], name="request_finished"),
+            models.Index(fields=["tenant_id", "finished_at"], name="request_tenant_finished"),
+            models.Index(fields=["slo_class_served", "finished_at"], name="request_class_finished"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.request_id} ({self.outcome})"
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome.startswith("error:")
+
+
+class AppendOnlyError(TypeError):
+    """An audit entry was about to be changed or deleted."""
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Bulk changes are refused as single ones are."""
+
+    def update(self, **kwargs: Any) -> int:
+        raise AppendOnlyError("audit entries are append-only: they cannot be changed")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise AppendOnlyError("audit entries are append-only: they cannot be deleted")
+
+
+class AuditEntry(models.Model):
+    """Who did what to which object, when and why. ``actor`` is ``system:…`` for automatic acts."""
+
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)
+    action = models.CharField(max_length=80)
+    object_type = models.CharField(max_length=60)
+    object_id = models.CharField(max_length=120)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    reason = models.CharField(max_length=500, blank=True)
+    request_id = models.CharField(max_length=80, blank=True)
+    address = models.GenericIPAddressField(null=True)
+
+    objects: ClassVar[models.Manager[AuditEntry]] = models.Manager.from_queryset(AuditQuerySet)()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "audit entries"
+        indexes = [
+            models.Index(fields=["object_type", "object_id"], name="audit_object"),
+            models.Index(fields=["at"], name="audit_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.object_type} {self.object_id}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None:
+            raise AppendOnlyError("audit entries are append-only: they cannot be changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise AppendOnlyError("audit entries are append-only: they cannot be deleted")

@@ -1,0 +1,88 @@
+"""Writing history: finished requests in batches, audit entries one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from controlplane.records.models import AuditEntry, RequestRecord
+from controlplane.records.types import FinishedRequest
+
+MASKED_KEYS = frozenset({"password", "key", "raw_key", "key_hash", "secret", "token"})
+MAX_OUTCOME_LENGTH = 200
+
+
+def record_requests(finished: Sequence[FinishedRequest]) -> int:
+    """Store finished requests; one already stored (same ``request_id``) is left as it is.
+
+    Returns how many were handed over. One statement whatever the number.
+    """
+    rows = [_request_row(item) for item in finished]
+    RequestRecord.objects.bulk_create(rows, batch_size=200, ignore_conflicts=True)
+    return len(rows)
+
+
+def audit(
+    *,
+    actor: str,
+    action: str,
+    object_type: str,
+    object_id: str,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    reason: str = "",
+    request_id: str = "",
+    address: str | None = None,
+    now: datetime | None = None,
+) -> AuditEntry:
+    """Append one entry with secrets masked."""
+    return AuditEntry.objects.create(
+        at=now or timezone.now(),
+        actor=actor,
+        action=action,
+        object_type=object_type,
+        object_id=object_id,
+        before=_mask(before or {}),
+        after=_mask(after or {}),
+        reason=reason[:500],
+        request_id=request_id,
+        address=address,
+    )
+
+
+def delete_requests_before(moment: datetime) -> int:
+    """Retention: forget requests finished before ``moment``; returns how many."""
+    deleted, _ = RequestRecord.objects.filter(finished_at__lt=moment).delete()
+    return deleted
+
+
+def _request_row(item: FinishedRequest) -> RequestRecord:
+    return RequestRecord(
+        request_id=item.request_id,
+        tenant_id=item.tenant_id,
+        key_id=item.key_id,
+        slo_class_asked=item.slo_class_asked,
+        slo_class_served=item.slo_class_served,
+        model=item.model,
+        arrived_at=item.arrived_at,
+        first_token_at=item.first_token_at,
+        finished_at=item.finished_at,
+        prompt_tokens=item.prompt_tokens,
+        output_tokens=item.output_tokens,
+        instance_ids=list(item.instance_ids),
+        dispatches=item.dispatches,
+        moves=item.moves,
+        recoveries=item.recoveries,
+        outcome=item.outcome[:MAX_OUTCOME_LENGTH],
+        queued_ms=item.queued_ms,
+        ttft_ms=item.ttft_ms,
+        tpot_ms=item.tpot_ms,
+        end_to_end_ms=item.end_to_end_ms,
+    )
+
+
+def _mask(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: "•••" if name in MASKED_KEYS else value for name, value in values.items()}

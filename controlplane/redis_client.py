@@ -1,0 +1,41 @@
+"""The way to Redis: one URL, one key prefix, time-outs on every call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import redis.asyncio
+from django.conf import settings
+
+RedisError = redis.RedisError
+
+
+def connect(*, timeout_s: float | None = None) -> redis.Redis:
+    """A client of bytes (no decoding); raises ``RedisError`` on use, never hangs beyond the time-out."""
+    return redis.Redis.from_url(settings.REDIS_URL, **_options(timeout_s))
+
+
+def connect_async(*, timeout_s: float | None = None) -> redis.asyncio.Redis:
+    """The same for an event loop."""
+    return redis.asyncio.Redis.from_url(settings.REDIS_URL, **_options(timeout_s))
+
+
+def key(name: str) -> str:
+    """``status`` -> ``llumdeck:status``: the prefix lets several fleets share one server."""
+    return f"{settings.REDIS_PREFIX}{name}"
+
+
+def problem() -> str:
+    """Why Redis cannot be used now, in a few words; empty when it answers."""
+    try:
+        with connect(timeout_s=1.0) as client:
+            client.ping()
+    except (RedisError, OSError) as error:
+        return f"does not answer: {type(error).__name__}"
+    return ""
+
+
+def _options(timeout_s: float | None) -> dict[str, Any]:
+    limit_s = settings.REDIS_TIMEOUT_S if timeout_s is None else timeout_s
+    return {"socket_timeout": limit_s, "socket_connect_timeout": limit_s, "health_check_interval": 30}
