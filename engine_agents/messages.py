@@ -41,7 +41,13 @@ def split_engine_id(value: str) -> tuple[str, int]:
 
 
 class Hello(Message):
-    """First message on a connection, repeated until READY arrives."""
+    """First message on a connection, and its sign of life: repeated every 0.5 s while the gateway lives.
+
+    Every Hello is answered by :class:`Ready`, so that an agent that came back (same address,
+    new ``incarnation``) is noticed. A gateway that sends nothing for ``gateway_timeout_s``
+    (2 s) is gone: its requests are aborted. A new ``incarnation`` under the same
+    ``gateway_id`` ends what the old one had here.
+    """
 
     gateway_id: str
     incarnation: str
@@ -235,6 +241,8 @@ class Chunk(Message):
     blocks: int
     crc32: int
     last: bool = False
+    place: str = ""
+    """Empty: the bytes are the raw frame. ``shm:NAME``: they lie in that shared memory and the frame is empty."""
 
 
 class StageDone(Message):
