@@ -242,7 +242,7 @@ class Chunk(Message):
     crc32: int
     last: bool = False
     place: str = ""
-    """Empty: the bytes are the raw frame. ``shm:NAME``: they lie in that shared memory and the frame is empty."""
+    """Empty: the bytes are the raw frame. ``shm:NAME``: they lie in that shared memory."""
 
 
 class StageDone(Message):
@@ -372,7 +372,7 @@ class InstanceStatus(Message):
     incarnation: str
     seq: int
     reported_at_s: float
-    """Agent's wall clock; for display only. Age is measured by the reader's clock since receipt of a new ``seq``."""
+    """Agent's wall clock, for display only; age is the reader's time since it received a new ``seq``."""
     state: str
     """``starting``, ``warming``, ``ready``, ``stopping``"""
     accepting: bool
@@ -423,7 +423,7 @@ class StageRecord(msgspec.Struct, kw_only=True):
 
 
 class MigrationOutcome(Message):
-    """How a migration stands; written to the stream ``<prefix>migrations`` at start, per stage and at the end.
+    """How a migration stands; in the stream ``<prefix>migrations`` at start, per stage and at the end.
 
     ``state`` is one of ``reserving``, ``copying``, ``freezing``, ``committed``,
     ``in_doubt``, ``done``, ``aborted``; the last two are final.
@@ -441,14 +441,14 @@ class MigrationOutcome(Message):
     reason: str = ""
     stages: list[StageRecord] = []
     downtime_ms: float = 0.0
-    """Last token at the source to first token at the destination, as far as the source can tell: freeze to COMMITTED."""
+    """Pause as far as the source can tell: freeze to COMMITTED."""
     tokens_at_start: int = 0
     tokens_moved: int = 0
     at_s: float = 0.0
 
 
 class GatewayStatus(Message):
-    """A gateway's report, in the hash ``<prefix>gateways`` and the channel ``<prefix>gateways``, every second."""
+    """A gateway's report, in the hash and on the channel ``<prefix>gateways``, every second."""
 
     gateway_id: str
     incarnation: str
