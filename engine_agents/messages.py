@@ -311,6 +311,8 @@ class MigrateOut(Message):
     max_requests: int = 1
     request_id: str = ""
     """Set for a manual move of one request; else the source's selection chooses."""
+    order: str = "shortest"
+    """Which request leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``."""
 
 
 class MigrateOutAnswer(Message):

@@ -1,1 +1,111 @@
-"""Which requests leave an instance first, and why. Pure: the llumlet's own share of the policy."""
+"""Which requests leave an instance first, and why. Pure: the llumlet's own share of the policy.
+
+Source: Llumnix (OSDI'24), section 4.4: "prefers the requests with lower priorities and
+shorter sequence lengths"; the authors' artifact takes the latest arrival instead. Both
+are orders here. Only requests in their decoding stage move; one that is arriving,
+frozen, waiting or already leaving never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+ORDERS = ("shortest", "latest", "longest")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One request on the source, as its engine knows it."""
+
+    engine_id: str
+    request_id: str
+    state: str
+    """As in ``RequestInfo``; only ``running`` may leave."""
+    rank: int
+    """Scheduling priority of its class: the highest number leaves first."""
+    tokens: int
+    """Context so far: what the destination must have room for now."""
+    generated_tokens: int
+    arrived_at_s: float
+    leaving: bool = False
+    """Already has a migration under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One request that shall leave, and why (for people)."""
+
+    engine_id: str
+    request_id: str
+    tokens: int
+    why: str
+
+
+def movable(candidate: Candidate) -> str:
+    """Why this request cannot leave now; "" when it can."""
+    if candidate.state != "running":
+        return candidate.state
+    if candidate.leaving:
+        return "already leaving"
+    return "" if candidate.generated_tokens > 0 else "still in prefill"
+
+
+def _order_key(order: str) -> object:
+    keys = {
+        "shortest": lambda c: (-c.rank, c.tokens, c.engine_id),
+        "latest": lambda c: (-c.rank, -c.arrived_at_s, c.engine_id),
+        "longest": lambda c: (-c.rank, -c.tokens, c.engine_id),
+    }
+    if order not in keys:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
+    return keys[order]
+
+
+def choose(
+    candidates: Iterable[Candidate],
+    *,
+    budget_tokens: int,
+    max_requests: int = 1,
+    order: str = "shortest",
+    request_id: str = "",
+    spare_rank_below: int | None = None,
+) -> tuple[Choice, ...]:
+    """The requests that leave, first one first; their tokens together keep the budget.
+
+    ``request_id`` names a manual move: that request and no other. Requests of a rank
+    below ``spare_rank_below`` stay (headroom was made for them). One that exceeds what
+    is left of the budget is passed over. Raises ``ValueError`` for an unknown order.
+    """
+    key = _order_key(order)
+    if request_id:
+        wanted = [c for c in candidates if c.request_id == request_id and not movable(c)]
+        return tuple(
+            Choice(c.engine_id, c.request_id, c.tokens, "asked for by an operator") for c in wanted[:1]
+        )
+    able = [
+        c for c in candidates if not movable(c) and (spare_rank_below is None or c.rank >= spare_rank_below)
+    ]
+    able.sort(key=key)  # type: ignore[arg-type]
+    chosen: list[Choice] = []
+    left = budget_tokens
+    for position, candidate in enumerate(able):
+        if len(chosen) == max_requests:
+            break
+        if candidate.tokens <= left:
+            left -= candidate.tokens
+            chosen.append(
+                Choice(
+                    candidate.engine_id,
+                    candidate.request_id,
+                    candidate.tokens,
+                    _why(candidate, order, position),
+                )
+            )
+    return tuple(chosen)
+
+
+def _why(candidate: Candidate, order: str, passed_over: int) -> str:
+    words = {"shortest": "shortest", "latest": "latest arrived", "longest": "longest that fits"}
+    skipped = f", after {passed_over} passed over or moved before it" if passed_over else ""
+    return f"{words[order]} of rank {candidate.rank} ({candidate.tokens} tokens){skipped}"

@@ -39,10 +39,29 @@ class Migrate:
     rule: str
     budget_tokens: int
     max_requests: int = 1
+    order: str = "shortest"
+    """Which leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Keep this instance's free memory for one request that has waited long; ``tokens`` is its demand."""
+
+    request_id: str
+    instance_id: str
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
+    instance_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undrain:
+    """Cancel a pending scale-down: the instance takes work again."""
+
     instance_id: str
     reason: str
 
@@ -59,4 +78,4 @@ class ScaleDown:
     reason: str
 
 
-Decision = Dispatch | Hold | Reject | Migrate | Drain | ScaleUp | ScaleDown
+Decision = Dispatch | Hold | Reject | Migrate | Hole | Drain | Undrain | ScaleUp | ScaleDown

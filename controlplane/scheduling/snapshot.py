@@ -19,7 +19,7 @@ class ClassRule:
     rank: int
     """Scheduling priority: lower is served first."""
     target_load_tokens: int | None = None
-    """Execution priority: other classes may fill an instance that hosts this class up to this load; ``None`` = none."""
+    """Execution priority: others may fill an instance hosting this class up to this load; ``None`` = none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,14 @@ class ClassUse:
     used_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InstanceSnapshot:
-    """One instance as last reported. Memory is in tokens of KV cache."""
+    """One instance as last reported. Memory is in tokens of KV cache.
+
+    Not frozen, because a frozen one costs four times as much to build; the core
+    never changes one. A driver may keep its own objects and bring them up to date
+    *between* two calls of the core, never during one.
+    """
 
     instance_id: str
     capacity_tokens: int
@@ -70,6 +75,8 @@ class ClusterSnapshot:
     taken_at_s: float
     instances: tuple[InstanceSnapshot, ...]
     classes: Mapping[str, ClassRule] = field(default_factory=dict)
+    waiters: tuple[RequestProfile, ...] = ()
+    """The longest waiting request of each gateway's queue that fits nowhere (late binding)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,94 @@
+"""Virtual usage and freeness: the paper's load measure, one function per rule.
+
+Source: Llumnix (OSDI'24), section 4.4, algorithm 1. Everything is in tokens of KV
+cache. Freeness is *tokens per running request*, that is the number of decode steps
+the batch can make until memory ends, whatever the block size; negative means
+overloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.scheduling.snapshot import ClassRule, InstanceSnapshot
+
+Classes = Mapping[str, ClassRule]
+
+
+def running_tokens(instance: InstanceSnapshot) -> int:
+    """Rule "running, normal priority": physical usage, incoming reservations included."""
+    return instance.used_tokens + instance.reserved_tokens
+
+
+def head_of_line_tokens(instance: InstanceSnapshot) -> int:
+    """Rule "queued": the head of the line counts with its demand, the others with nothing.
+
+    The demand makes the instance look overloaded, so that others are migrated
+    away and the space is de-fragmented for it.
+    """
+    return instance.head_of_line_tokens if instance.waiting else 0
+
+
+def headroom_tokens(instance: InstanceSnapshot, classes: Classes) -> int:
+    """Rule "high priority": each class with a target load holds capacity minus that target.
+
+    The class's requests on the instance share it, so it counts once per class,
+    however many they are.
+    """
+    total = 0
+    for use in instance.classes:
+        rule = classes.get(use.name)
+        if rule is not None and rule.target_load_tokens is not None and use.running:
+            total += max(0, instance.capacity_tokens - rule.target_load_tokens)
+    return total
+
+
+def virtual_usage(instance: InstanceSnapshot, classes: Classes) -> float:
+    """Sum of all rules; infinite while draining (the paper's fake request)."""
+    if instance.draining:
+        return float("inf")
+    usage = instance.used_tokens + instance.reserved_tokens
+    if instance.waiting:
+        usage += instance.head_of_line_tokens
+    if classes and instance.classes:
+        usage += headroom_tokens(instance, classes)
+    return usage
+
+
+def batch_size(instance: InstanceSnapshot) -> int:
+    """B of the paper: running requests, plus one when a queue exists; at least one."""
+    return instance.running + (1 if instance.waiting else 0) or 1
+
+
+def freeness(instance: InstanceSnapshot, classes: Classes) -> float:
+    """F = (M - sum of virtual usage) / B, in tokens per running request.
+
+    An empty instance has all its capacity; a draining one minus infinity.
+    """
+    return (instance.capacity_tokens - virtual_usage(instance, classes)) / batch_size(instance)
+
+
+def room_tokens(instance: InstanceSnapshot, in_flight_tokens: int, watermark_share: float) -> float:
+    """Memory that a new request can count on: free - watermark - queued demand - ledger."""
+    return (
+        instance.capacity_tokens * (1.0 - watermark_share)
+        - instance.used_tokens
+        - instance.reserved_tokens
+        - instance.queued_tokens
+        - in_flight_tokens
+    )
+
+
+def demand_tokens(tokens: int, block_size_tokens: int) -> int:
+    """Memory that ``tokens`` of context take on an instance: whole blocks."""
+    return -(-tokens // block_size_tokens) * block_size_tokens
+
+
+def dispatch_freeness(room: float, requests: int, relative_speed: float) -> float:
+    """Score of an instance for new work: room per request there, faster instances first.
+
+    ``requests`` are all that run, wait or are on their way. Source: INFaaS++ of the
+    paper's section 6.1, which counts the demand of the whole queue.
+    """
+    score = room / (requests or 1)
+    return score * relative_speed if score > 0 else score / relative_speed

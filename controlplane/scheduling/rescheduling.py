@@ -1,0 +1,142 @@
+"""Who should hand work to whom? The paper's pairing of sources and destinations.
+
+Source: Llumnix (OSDI'24), section 4.4. Sources are instances whose freeness is below a
+threshold, or that had to pre-empt, or that drain; destinations have more freeness than
+their threshold. The worst source meets the best destination, the next the next. A
+decision names source, destination, rule and budget; which requests go is the source's
+choice (``engine_agents.selection``).
+
+The budget leaves the destination at its threshold or above, which is never below the
+source threshold: what was moved once is not moved back on a cluster that stands still.
+"""
+
+from __future__ import annotations
+
+from controlplane.scheduling import filters
+from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.decisions import Migrate
+from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.load import batch_size, freeness
+from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot
+
+NO_LEDGER = Ledger()
+
+
+def effective_threshold(tokens_per_request: float, instance: InstanceSnapshot) -> float:
+    """A threshold on this instance: at least one of its blocks per request.
+
+    A request takes memory block by block, so less than one block is no reserve at all
+    (the paper's 48 tokens are three blocks of 16; engines on CPUs have blocks of 128).
+    """
+    return max(tokens_per_request, float(instance.block_size_tokens))
+
+
+def source_rule(instance: InstanceSnapshot, value: float, was_source: bool, config: SchedulingConfig) -> str:
+    """Why this instance should hand work away (``drain``, ``preempted``, ``load``), or ""."""
+    rules = config.rescheduling
+    if not instance.running:
+        return ""
+    if instance.draining:
+        return "drain"
+    if instance.preempted:
+        return "preempted"
+    limit = rules.source_threshold_tokens
+    if limit < instance.block_size_tokens:
+        limit = instance.block_size_tokens
+    if was_source:
+        limit *= 1.0 + rules.hysteresis_share
+    if value < limit:
+        return "load"
+    if (
+        rules.source_free_share
+        and value * batch_size(instance) < rules.source_free_share * instance.capacity_tokens
+    ):
+        return "load"
+    return ""
+
+
+def destination_reason(
+    instance: InstanceSnapshot, value: float, ledger: Ledger, config: SchedulingConfig
+) -> str:
+    """Why this instance cannot take work from others; "" when it can."""
+    reason = filters.accepting(instance) or filters.fresh(instance, config.dispatch.staleness_limit_s)
+    if reason:
+        return reason
+    if instance.preempted:
+        return "preempted"
+    if value <= effective_threshold(config.rescheduling.destination_threshold_tokens, instance):
+        return "not_free_enough"
+    if instance.waiting or ledger.in_flight(instance.instance_id)[1]:
+        return "has_work_coming"
+    return filters.has_migration_slot(instance)
+
+
+def budget_tokens(destination: InstanceSnapshot, config: SchedulingConfig) -> int:
+    """What the destination can take and still have its threshold's freeness with one request more."""
+    threshold = effective_threshold(config.rescheduling.destination_threshold_tokens, destination)
+    usable = destination.capacity_tokens * (1.0 - config.dispatch.watermark_share)
+    free = usable - destination.used_tokens - destination.reserved_tokens - destination.queued_tokens
+    return max(0, int(free - threshold * (destination.running + 1)))
+
+
+def sources(
+    snapshot: ClusterSnapshot, before: frozenset[str], config: SchedulingConfig
+) -> list[tuple[float, str, str, InstanceSnapshot]]:
+    """``(freeness, id, rule, instance)``, the worst first; draining ones first of all."""
+    found: list[tuple[float, str, str, InstanceSnapshot]] = []
+    limit_s = config.dispatch.staleness_limit_s
+    for instance in snapshot.instances:
+        value = freeness(instance, snapshot.classes)
+        rule = source_rule(instance, value, instance.instance_id in before, config)
+        if rule and instance.age_s <= limit_s and _may_send(instance, config):
+            found.append((value, instance.instance_id, rule, instance))
+    found.sort(key=lambda row: row[:2])
+    return found
+
+
+def _may_send(instance: InstanceSnapshot, config: SchedulingConfig) -> bool:
+    slots = config.rescheduling.drain_slots if instance.draining else instance.migration_slots
+    return not filters.has_migration_slot(instance, slots)
+
+
+def destinations(
+    snapshot: ClusterSnapshot, ledger: Ledger, config: SchedulingConfig
+) -> list[tuple[float, str, InstanceSnapshot]]:
+    """``(freeness, id, instance)``, the freest first."""
+    found = [
+        (value, instance.instance_id, instance)
+        for instance in snapshot.instances
+        if not destination_reason(instance, value := freeness(instance, snapshot.classes), ledger, config)
+    ]
+    found.sort(key=lambda row: (-row[0], row[1]))
+    return found
+
+
+def pair(
+    snapshot: ClusterSnapshot, before: frozenset[str], config: SchedulingConfig, ledger: Ledger = NO_LEDGER
+) -> tuple[tuple[Migrate, ...], frozenset[str]]:
+    """The round's moves, and who is a source now (``before`` of the next round)."""
+    giving = sources(snapshot, before, config)
+    if not giving:
+        return (), frozenset()
+    giving_ids = frozenset(row[1] for row in giving)
+    taking = [row for row in destinations(snapshot, ledger, config) if row[1] not in giving_ids]
+    moves: list[Migrate] = []
+    for (_, _, rule, source), (_, _, destination) in zip(giving, taking, strict=False):
+        if len(moves) == config.rescheduling.max_pairs:
+            break
+        move = _move(source, destination, rule, config)
+        if move is not None:
+            moves.append(move)
+    return tuple(moves), giving_ids
+
+
+def _move(
+    source: InstanceSnapshot, destination: InstanceSnapshot, rule: str, config: SchedulingConfig
+) -> Migrate | None:
+    budget = budget_tokens(destination, config)
+    if budget < destination.block_size_tokens:
+        return None
+    rules = config.rescheduling
+    count = rules.drain_max_requests if rule == "drain" else rules.max_requests
+    return Migrate(source.instance_id, destination.instance_id, rule, budget, count, rules.request_order)
