@@ -123,7 +123,7 @@ class Frozen:
     computed_tokens: int
 
 
-class MoveImpossible(Exception):
+class MoveImpossible(Exception):  # noqa: N818 - a state of the world, not an error
     """The operation cannot be done for this request now; ``str(self)`` is the reason for people."""
 
 
@@ -193,7 +193,9 @@ class Engine(Protocol):
     def extend(self, reservation: Reservation, total_tokens: int) -> Future[None]:
         """Grow a reservation. Raises ``MoveImpossible`` (the reservation stays)."""
 
-    def write(self, reservation: Reservation, first_block: int, blocks: int, data: bytes | memoryview) -> None:
+    def write(
+        self, reservation: Reservation, first_block: int, blocks: int, data: bytes | memoryview
+    ) -> None:
         """Fill reserved blocks; any thread."""
 
     def adopt(self, reservation: Reservation, frozen: Frozen) -> Future[None]:

@@ -1,0 +1,363 @@
+"""The agent without Ray: one engine, its doors, its reports, its migrations.
+
+:class:`AgentServer` runs on one asyncio loop; :mod:`engine_agents.actor` is a
+thin wrapper that gives it one. Engine callbacks arrive on the engine's thread
+and are handed over in order, so the outputs of a step leave before the result
+of any operation that ran after that step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import zmq.asyncio
+
+from engine_agents.config import AgentConfig
+from engine_agents.engines.port import AddOutcome, Engine, EngineInfo, EngineLoad, MoveImpossible, StepOutputs
+from engine_agents.gateway_link import Gateway, GatewayLink
+from engine_agents.live_requests import LiveRequest, LiveRequests
+from engine_agents.messages import (
+    Abort,
+    Add,
+    GrantMove,
+    Heartbeat,
+    Hello,
+    InstanceStatus,
+    Message,
+    Owner,
+    Preempted,
+    Ready,
+    Refused,
+    RequestInfo,
+    Step,
+    engine_id,
+)
+from engine_agents.status import StatusReporter, class_loads, load_rates, room_tokens
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 0.5
+T = TypeVar("T")
+
+
+class AgentServer:
+    """``await start()``, serve, ``await stop()``. All methods on the loop that started it."""
+
+    def __init__(self, config: AgentConfig, engine: Engine) -> None:
+        self.config = config
+        self.engine = engine
+        self.incarnation = uuid.uuid4().hex
+        self.state = "starting"
+        self.accepting = True
+        self.lease_epoch = 0
+        """Highest seen; commands of an older one are refused."""
+        self.counters: dict[str, int] = {}
+        self.data_endpoint = ""
+        self.peer_endpoint = ""
+        self._info: EngineInfo | None = None
+        self._live = LiveRequests()
+        self._context = zmq.asyncio.Context()
+        self._gateways = GatewayLink(self._context, self, silence_limit_s=config.gateway_timeout_s)
+        self._reporter = StatusReporter(
+            config.redis_url,
+            config.redis_prefix,
+            self.status,
+            min_interval_s=config.status_min_interval_s,
+            max_interval_s=config.status_max_interval_s,
+        )
+        self._last_report: tuple[EngineLoad, float] | None = None
+        self._steps_sent = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- life
+
+    async def start(self) -> EngineInfo:
+        """Open the doors, load the engine, report ready. Raises what the engine raises, in plain words."""
+        self._loop = asyncio.get_running_loop()
+        self.data_endpoint = self._gateways.bind(self.config.host, self.config.data_port)
+        self._gateways.start()
+        self._reporter.start()
+        self._info = await asyncio.to_thread(
+            self.engine.start, on_step=self._from_engine_step, on_preempted=self._from_engine_preempted
+        )
+        self.state = "ready"
+        self._reporter.touch()
+        self._spawn(self._heartbeats())
+        return self._info
+
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Take no more work, wait up to ``grace_s`` for the requests here to end, then close everything."""
+        self.state, self.accepting = "stopping", False
+        self._reporter.touch()
+        deadline = self._loop.time() + grace_s
+        while len(self._live) and self._loop.time() < deadline:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(0.05)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.engine.stop)
+        await self._reporter.close()
+        await self._gateways.close()
+        self._context.destroy(linger=0)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Raises ``RuntimeError`` before the engine is up."""
+        if self._info is None:
+            raise RuntimeError(f"{self.config.instance_id} is still loading its engine")
+        return self._info
+
+    def describe(self) -> dict[str, Any]:
+        """For people and tools: identity, endpoints, engine."""
+        return {
+            "instance_id": self.config.instance_id,
+            "pool": self.config.pool,
+            "incarnation": self.incarnation,
+            "state": self.state,
+            "accepting": self.accepting,
+            "lease_epoch": self.lease_epoch,
+            "data_endpoint": self.data_endpoint,
+            "peer_endpoint": self.peer_endpoint,
+            "pid": os.getpid(),
+            "info": asdict(self._info) if self._info else None,
+            "counters": dict(self.counters),
+        }
+
+    # ---- commands of the control plane
+
+    def set_accepting(self, accepting: bool, lease_epoch: int) -> bool:
+        """Drain (False) or take work again; False is returned for a command of an older lease epoch."""
+        if not self.admit_epoch(lease_epoch):
+            return False
+        self.accepting = accepting
+        self._reporter.touch()
+        return True
+
+    def admit_epoch(self, lease_epoch: int) -> bool:
+        if lease_epoch < self.lease_epoch:
+            self.count("stale_epochs")
+            return False
+        self.lease_epoch = lease_epoch
+        return True
+
+    async def requests(self) -> list[RequestInfo]:
+        return await self._ask(self.engine.requests())
+
+    async def set_rank(self, engine_ids: Sequence[str], rank: int) -> None:
+        await self._ask(self.engine.set_rank(engine_ids, rank))
+
+    # ---- reports
+
+    def room_tokens(self) -> int:
+        return room_tokens(self.engine.load(), self.info.total_blocks, self.info.block_size_tokens)
+
+    def status(self, seq: int, now_s: float) -> InstanceStatus:
+        """The report of this moment; before the engine is up it has identity and state only."""
+        # Read what was seen before the load: the load may then only know more than we claim.
+        seen = {gateway.incarnation: gateway.seen_seq for gateway in self._gateways.gateways()}
+        load = self.engine.load() if self._info else _NO_LOAD
+        before, before_s = self._last_report or (load, now_s)
+        self._last_report = (load, now_s)
+        rates = load_rates(before, load, now_s - before_s)
+        info = self._info or _NO_INFO
+        return InstanceStatus(
+            instance_id=self.config.instance_id,
+            pool=self.config.pool,
+            incarnation=self.incarnation,
+            seq=seq,
+            reported_at_s=now_s,
+            state=self.state,
+            accepting=self.accepting and self.state == "ready",
+            engine=info.engine,
+            engine_version=info.engine_version,
+            served_model=self.config.served_model,
+            data_endpoint=self.data_endpoint,
+            peer_endpoint=self.peer_endpoint,
+            block_size_tokens=info.block_size_tokens,
+            total_blocks=info.total_blocks,
+            used_blocks=load.used_blocks,
+            reserved_blocks=load.reserved_blocks,
+            running=load.running,
+            waiting=load.waiting,
+            per_class=class_loads(load),
+            head_of_line_blocks=load.head_of_line_blocks,
+            queued_blocks=load.queued_blocks,
+            unprefilled_tokens=load.unprefilled_tokens,
+            preempted_waiting=load.preempted_waiting,
+            preemptions_total=load.preemptions_total,
+            step_ms=rates.step_ms,
+            tokens_per_s=rates.tokens_per_s,
+            migrations_in=0,
+            migrations_out=0,
+            migration_slots=self.config.migration_slots,
+            seen=seen,
+            lease_epoch=self.lease_epoch,
+            kv_bytes_per_token=info.kv_bytes_per_token,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+
+    def count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    # ---- from gateways (GatewayDesk)
+
+    def ready_for(self, hello: Hello) -> Message | None:
+        info = self._info
+        if info is None or self.state != "ready":
+            return None
+        return Ready(
+            instance_id=self.config.instance_id,
+            incarnation=self.incarnation,
+            protocol_version=hello.protocol_version,
+            engine=info.engine,
+            engine_version=info.engine_version,
+            served_model=info.served_model,
+            max_model_len=info.max_model_len,
+            block_size_tokens=info.block_size_tokens,
+            total_blocks=info.total_blocks,
+        )
+
+    def on_add(self, gateway: Gateway, add: Add) -> None:
+        reason = self._refusal(gateway, add)
+        gateway.began(add.seq)
+        if reason:
+            gateway.unsettled.discard(add.seq)
+            self._refuse(
+                gateway, add, AddOutcome(accepted=False, reason=reason, room_tokens=self.room_tokens())
+            )
+            return
+        live = LiveRequest.of(gateway.client, add)
+        older = self._live.fence(add.request_id, add.dispatch)
+        if older is not None:
+            self._abort([older.engine_id])
+        self._live.put(live)
+        self._spawn(self._add(gateway, add))
+
+    def on_abort(self, gateway: Gateway, abort: Abort) -> None:
+        mine = [one for one in abort.engine_ids if self._belongs(one, gateway)]
+        self._abort(mine)
+
+    def on_verdict(self, verdict: GrantMove | Owner) -> None:
+        self.count("late_verdicts")
+
+    def on_gateway_gone(self, gateway: Gateway, why: str) -> None:
+        orphans = self._live.of_client(gateway.client)
+        logger.info("gateway %s is gone (%s): %d requests aborted", gateway.client, why, len(orphans))
+        self._abort(orphans)
+
+    def _refusal(self, gateway: Gateway, add: Add) -> str:
+        if self.state != "ready" or not self.accepting:
+            return "draining"
+        if gateway.engine_version and gateway.engine_version != self.info.engine_version:
+            return "version"
+        return "stale_dispatch" if self._live.is_stale(add.request_id, add.dispatch) else ""
+
+    def _refuse(self, gateway: Gateway, add: Add, outcome: AddOutcome) -> None:
+        self.count("refused_adds")
+        name = engine_id(add.request_id, add.dispatch)
+        self._gateways.send(
+            gateway.client, Refused(engine_id=name, reason=outcome.reason, room_tokens=outcome.room_tokens)
+        )
+
+    async def _add(self, gateway: Gateway, add: Add) -> None:
+        name = engine_id(add.request_id, add.dispatch)
+        try:
+            outcome = await self._ask(self.engine.add(gateway.client, add))
+        except Exception as error:
+            logger.exception("adding %s failed", name)
+            outcome = AddOutcome(accepted=False, reason=f"invalid: {error}")
+        gateway.unsettled.discard(add.seq)
+        if not outcome.accepted:
+            self._live.discard(name)
+            self._refuse(gateway, add, outcome)
+            return
+        self._reporter.touch()
+        if self._live.get(name) is None:
+            # Aborted while it was on its way into the engine; say it again behind the Add.
+            self._watch(self.engine.abort([name]))
+
+    def _belongs(self, name: str, gateway: Gateway) -> bool:
+        live = self._live.get(name)
+        return live is not None and live.client == gateway.client
+
+    def _abort(self, engine_ids: Sequence[str]) -> None:
+        if not engine_ids:
+            return
+        for name in engine_ids:
+            self._live.discard(name)
+        self._watch(self.engine.abort(engine_ids))
+        self._reporter.touch()
+
+    # ---- from the engine's thread
+
+    def _from_engine_step(self, outputs: Sequence[StepOutputs]) -> None:
+        self._loop.call_soon_threadsafe(self._on_step, outputs)
+
+    def _from_engine_preempted(self, name: str) -> None:
+        self._loop.call_soon_threadsafe(self._on_preempted, name)
+
+    def _on_step(self, outputs: Sequence[StepOutputs]) -> None:
+        self._steps_sent += 1
+        room = self.room_tokens() if self._info else 0
+        for one in outputs:
+            step = Step(
+                step=self._steps_sent,
+                engine_ids=list(one.engine_ids),
+                starts=list(one.starts),
+                outputs=one.payload,
+                room_tokens=room,
+            )
+            if not self._gateways.send(one.client, step):
+                self.count("steps_without_gateway")
+            for name in one.finished:
+                self._live.discard(name)
+        self._reporter.touch()
+
+    def _on_preempted(self, name: str) -> None:
+        live = self._live.get(name)
+        if live is not None:
+            self._gateways.send(live.client, Preempted(engine_id=name))
+
+    # ---- inside
+
+    async def _heartbeats(self) -> None:
+        seq = 0
+        while True:
+            seq += 1
+            room = self.room_tokens()
+            beat = Heartbeat(
+                instance_id=self.config.instance_id, incarnation=self.incarnation, seq=seq, room_tokens=room
+            )
+            self._gateways.broadcast(lambda _, beat=beat: beat)  # type: ignore[misc]
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _ask(self, future: Future[T]) -> T:
+        return await asyncio.wrap_future(future)
+
+    def _watch(self, future: Future[Any]) -> None:
+        """Nobody waits for it; a failure is logged all the same."""
+        future.add_done_callback(_log_failure)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _log_failure(future: Future[Any]) -> None:
+    error = future.exception()
+    if error is not None and not isinstance(error, MoveImpossible):
+        logger.error("the engine failed an operation: %r", error)
+
+
+_NO_LOAD = EngineLoad(0, 0, 0, 0, (), 0, 0, 0, 0, 0, 0, 0.0, 0)
+_NO_INFO = EngineInfo("", "", "", 0, 0, 0, 0, "")
