@@ -1,0 +1,133 @@
+"""The WebSocket ``/ws/v1/live``: who may listen, and what a browser may ask.
+
+The origin is checked before this (``AllowedHostsOriginValidator``). Close codes:
+4401 not signed in, 4403 no role that may look, 4400 a message that is not understood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.contrib.auth import get_user_model
+
+from console.dashboard import hub as hubs
+from console.dashboard.history import CLASS_FIELDS, INSTANCE_FIELDS, INTERVAL_S
+from console.roles import may_look
+
+NOT_SIGNED_IN = 4401
+NO_ROLE = 4403
+NOT_UNDERSTOOD = 4400
+MAX_MESSAGE_CHARACTERS = 1_000
+RECHECK_S = 15.0
+
+
+class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """One browser tab."""
+
+    client: hubs.Client | None = None
+    tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def connect(self) -> None:
+        await self.accept()
+        code = await self._refusal()
+        if code:
+            await self.close(code=code)
+            return
+        self.hub = hubs.current_hub()
+        self.client = await self.hub.join()
+        self.tasks = (asyncio.create_task(self._send_frames()), asyncio.create_task(self._recheck()))
+
+    async def disconnect(self, code: int) -> None:
+        for task in self.tasks:
+            task.cancel()
+        if self.client is not None:
+            self.hub.leave(self.client)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """``{"type": "ack" | "resync" | "history", …}``; anything else ends the connection."""
+        message = parse(text_data)
+        if message is None or self.client is None:
+            await self.close(code=NOT_UNDERSTOOD)
+            return
+        match message["type"]:
+            case "ack":
+                self.client.acknowledge(int(message["seq"]))
+            case "resync":
+                self.client.resync()
+            case "history":
+                await self._send_history(message["of"], message["id"])
+
+    async def _send_frames(self) -> None:
+        client = self.client
+        while client is not None:
+            frame = await client.next_frame()
+            await self.send(text_data=frame.decode())
+
+    async def _send_history(self, kind: str, key: str) -> None:
+        fields = INSTANCE_FIELDS if kind == "instance" else CLASS_FIELDS
+        points = self.hub.watcher.history.points(kind, key)
+        await self.send(
+            text_data=json.dumps(
+                {
+                    "type": "history",
+                    "of": kind,
+                    "id": key,
+                    "interval_s": INTERVAL_S,
+                    "fields": fields,
+                    "points": points,
+                }
+            )
+        )
+
+    async def _refusal(self) -> int:
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated:
+            return NOT_SIGNED_IN
+        return 0 if await sync_to_async(may_look)(user) else NO_ROLE
+
+    async def _recheck(self) -> None:
+        """A signed-out session, a closed account or a lost role ends the stream."""
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            code = await sync_to_async(still_allowed)(
+                self.scope["session"].session_key, self.scope["user"].pk
+            )
+            if code:
+                await self.close(code=code)
+                return
+
+
+def still_allowed(session_key: str | None, user_id: int) -> int:
+    """0, or the code to close with."""
+    from django.contrib.sessions.backends.db import SessionStore
+
+    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
+    if user is None or not session_key or not SessionStore().exists(session_key):
+        return NOT_SIGNED_IN
+    return 0 if may_look(user) else NO_ROLE
+
+
+def parse(text: str | None) -> dict[str, Any] | None:
+    """A message of the protocol, or ``None``."""
+    if not text or len(text) > MAX_MESSAGE_CHARACTERS:
+        return None
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and _is_understood(message) else None
+
+
+def _is_understood(message: dict[str, Any]) -> bool:
+    match message.get("type"):
+        case "ack":
+            return isinstance(message.get("seq"), int) and not isinstance(message["seq"], bool)
+        case "resync":
+            return True
+        case "history":
+            return message.get("of") in {"instance", "class"} and isinstance(message.get("id"), str)
+    return False

@@ -1,0 +1,97 @@
+"""What the database adds to the live page: rows of instances, classes, tenants, and old moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from console.dashboard.shapes import ClassRow, InstanceRow, stage_shape
+from controlplane.fleet.models import Instance
+from controlplane.rebalancing.models import RequestMigration
+from controlplane.tenancy.models import SLOClass, Tenant
+
+Json = dict[str, Any]
+
+SEEDED_MIGRATIONS = 50
+GONE_STATES = (Instance.State.STOPPED,)
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    instances: dict[str, InstanceRow]
+    stopped: frozenset[str]
+    """Instances that were ended on purpose: their last reports are not shown."""
+    classes: list[ClassRow]
+    tenants: list[str]
+    """Slugs in order of creation: the order gives each its colour."""
+    migrations: list[Json]
+    """The newest final ones."""
+
+
+def read_directory() -> Directory:
+    """Four queries, whatever the size of the fleet."""
+    rows = list(Instance.objects.select_related("pool"))
+    return Directory(
+        instances={row.instance_id: _instance(row) for row in rows if row.state not in GONE_STATES},
+        stopped=frozenset(row.instance_id for row in rows if row.state in GONE_STATES),
+        classes=[_slo_class(row) for row in SLOClass.objects.all()],
+        tenants=list(Tenant.objects.order_by("created_at", "pk").values_list("slug", flat=True)),
+        migrations=[migration_row_shape(row) for row in _recent_final()],
+    )
+
+
+def _instance(row: Instance) -> InstanceRow:
+    return InstanceRow(
+        instance_id=row.instance_id,
+        pool=row.pool.name,
+        state=row.state,
+        accepting=row.accepting,
+        cause=row.cause,
+        changed_at_s=row.changed_at.timestamp(),
+        engine=row.pool.engine,
+        served_model=row.pool.served_model,
+    )
+
+
+def _slo_class(row: SLOClass) -> ClassRow:
+    return ClassRow(
+        name=row.name,
+        rank=row.rank,
+        ttft_target_ms=row.ttft_target_ms,
+        tpot_target_ms=row.tpot_target_ms,
+        target_load_tokens=row.target_load_tokens,
+    )
+
+
+def _recent_final() -> list[RequestMigration]:
+    final = RequestMigration.objects.filter(state__in=RequestMigration.FINAL_STATES)
+    return list(final.order_by("-started_at", "-pk")[:SEEDED_MIGRATIONS])
+
+
+def migration_row_shape(row: RequestMigration) -> Json:
+    """A row in the shape of the live protocol."""
+    return {
+        "id": row.migration_id,
+        "request_id": row.request_id,
+        "source": row.source,
+        "destination": row.destination,
+        "rule": row.rule,
+        "why": row.why,
+        "slo_class": row.slo_class,
+        "tenant": row.tenant,
+        "state": row.state,
+        "reason": row.reason,
+        "stages": [stage_shape(stage) for stage in row.stages],
+        "downtime_ms": None if row.downtime_ms is None else round(row.downtime_ms, 1),
+        "tokens_at_start": row.tokens_at_start or None,
+        "tokens_moved": row.tokens_moved or None,
+        "started_at": row.started_at.timestamp(),
+        "updated_at": _seconds(row.finished_at) or row.started_at.timestamp(),
+        "ended_at": _seconds(row.finished_at),
+        "actor": row.requested_by,
+    }
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,228 @@
+"""The JSON shapes of the live protocol, made from what agents, gateways and rows say.
+
+Absent is ``None``, never 0: an instance that never reported has no numbers.
+Freeness and headroom are computed here, once, by the policy core, so that every
+screen shows the number the scheduler acts on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from controlplane.fleet.live_status import SeenStatus, to_cluster_snapshot
+from controlplane.rebalancing.types import LoopStatus
+from controlplane.scheduling.load import freeness, headroom_tokens
+from controlplane.scheduling.snapshot import ClassRule
+from engine_agents.messages import ClassLatency, GatewayStatus, InstanceStatus, MigrationOutcome
+
+Json = dict[str, Any]
+Rules = Mapping[str, ClassRule]
+
+OBJECTIVE = 0.99
+"""Share of requests that must meet a class's targets: a target is a promise on the 99th percentile."""
+
+FINAL_MIGRATION_STATES = frozenset({"done", "aborted", "refused"})
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """What the database knows of an instance."""
+
+    instance_id: str
+    pool: str
+    state: str
+    accepting: bool
+    cause: str = ""
+    changed_at_s: float | None = None
+    engine: str = ""
+    served_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """What the database knows of an SLO class."""
+
+    name: str
+    rank: int
+    ttft_target_ms: int | None
+    tpot_target_ms: int | None
+    target_load_tokens: int | None
+
+    def rule(self) -> ClassRule:
+        return ClassRule(name=self.name, rank=self.rank, target_load_tokens=self.target_load_tokens)
+
+
+def instance_shape(
+    instance_id: str,
+    *,
+    row: InstanceRow | None,
+    status: InstanceStatus | None,
+    rules: Rules,
+    heard_at: float | None,
+) -> Json:
+    """One instance: its row, its last report (all ``None`` before the first), when it was heard."""
+    return {
+        "id": instance_id,
+        "heard_at": heard_at,
+        **_row_part(row, status),
+        **(_no_report() if status is None else _report_part(status, rules)),
+    }
+
+
+def _row_part(row: InstanceRow | None, status: InstanceStatus | None) -> Json:
+    return {
+        "pool": row.pool if row else (status.pool if status else ""),
+        "row_state": row.state if row else None,
+        "wanted_accepting": row.accepting if row else None,
+        "cause": row.cause if row else "",
+        "changed_at": row.changed_at_s if row else None,
+        "served_model": status.served_model if status else (row.served_model if row else ""),
+        "engine": status.engine if status else (row.engine if row else ""),
+    }
+
+
+def _report_part(status: InstanceStatus, rules: Rules) -> Json:
+    return {
+        "state": status.state,
+        "accepting": status.accepting,
+        "incarnation": status.incarnation,
+        "engine_version": status.engine_version,
+        "host": status.host,
+        "pid": status.pid or None,
+        "block_size_tokens": status.block_size_tokens,
+        "total_blocks": status.total_blocks,
+        "used_blocks": status.used_blocks,
+        "reserved_blocks": status.reserved_blocks,
+        "running": status.running,
+        "waiting": status.waiting,
+        "classes": [msgspec.to_builtins(load) for load in status.per_class],
+        "head_of_line_blocks": status.head_of_line_blocks,
+        "queued_blocks": status.queued_blocks,
+        "preempted_waiting": status.preempted_waiting,
+        "preemptions_total": status.preemptions_total,
+        "step_ms": round(status.step_ms, 1) or None,
+        "tokens_per_s": round(status.tokens_per_s, 1),
+        "migrations_in": status.migrations_in,
+        "migrations_out": status.migrations_out,
+        "migration_slots": status.migration_slots,
+        "kv_bytes_per_token": status.kv_bytes_per_token or None,
+        "lease_epoch": status.lease_epoch,
+        **_judged(status, rules),
+    }
+
+
+def _no_report() -> Json:
+    absent = (
+        "state accepting incarnation engine_version host pid block_size_tokens total_blocks used_blocks "
+        "reserved_blocks headroom_blocks running waiting head_of_line_blocks queued_blocks "
+        "preempted_waiting preemptions_total step_ms tokens_per_s freeness migrations_in migrations_out "
+        "migration_slots kv_bytes_per_token lease_epoch"
+    )
+    return {**dict.fromkeys(absent.split()), "classes": []}
+
+
+def _judged(status: InstanceStatus, rules: Rules) -> Json:
+    """What the policy core makes of the report; absent while the engine is not ready."""
+    ready = dict.fromkeys(("freeness", "headroom_blocks"))
+    cluster = to_cluster_snapshot(
+        [SeenStatus(status, 0.0)], pool=status.pool, classes=rules, taken_at_s=status.reported_at_s
+    )
+    for snapshot in cluster.instances:
+        free = status.total_blocks - status.used_blocks - status.reserved_blocks
+        held = headroom_tokens(snapshot, rules) // status.block_size_tokens
+        ready = {"freeness": _finite(freeness(snapshot, rules)), "headroom_blocks": max(0, min(held, free))}
+    return ready
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no infinity: a draining instance's freeness is minus infinity, shown as absent."""
+    return round(value, 1) if abs(value) < 1e12 else None
+
+
+def loop_shape(status: LoopStatus) -> Json:
+    """The rebalancing loop as it last reported itself."""
+    return {
+        "leader": status.leader,
+        "epoch": status.epoch,
+        "last_tick_at": round(status.last_tick_at_s, 2),
+        "tick_ms": round(status.tick_ms, 1),
+        "interval_ms": status.interval_ms,
+        "problems": [f"{item.part}: {item.reason}" for item in status.degraded],
+    }
+
+
+def gateway_shape(status: GatewayStatus, *, heard_at: float) -> Json:
+    return {
+        "id": status.gateway_id,
+        "incarnation": status.incarnation,
+        "pool": status.pool,
+        "url": status.url,
+        "open_streams": status.open_streams,
+        "queued": status.queued,
+        "heard_at": heard_at,
+    }
+
+
+def class_shape(row: ClassRow, latencies: Sequence[ClassLatency]) -> Json:
+    """One class over all gateways: percentiles of the worst gateway, shares weighted by requests."""
+    mine = [latency for latency in latencies if latency.slo_class == row.name]
+    return {
+        "name": row.name,
+        "rank": row.rank,
+        "ttft_target_ms": row.ttft_target_ms,
+        "tpot_target_ms": row.tpot_target_ms,
+        "target_load_tokens": row.target_load_tokens,
+        "objective": OBJECTIVE,
+        "requests": sum(latency.requests for latency in mine) if mine else None,
+        "open": sum(latency.open for latency in mine) if mine else None,
+        "ttft_p50_ms": _worst(latency.ttft_p50_ms for latency in mine),
+        "ttft_p99_ms": _worst(latency.ttft_p99_ms for latency in mine),
+        "tpot_p50_ms": _worst(latency.tpot_p50_ms for latency in mine),
+        "tpot_p99_ms": _worst(latency.tpot_p99_ms for latency in mine),
+        "ttft_attained": _weighted((latency.ttft_attained, latency.requests) for latency in mine),
+        "tpot_attained": _weighted((latency.tpot_attained, latency.requests) for latency in mine),
+    }
+
+
+def _worst(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(max(known), 1) if known else None
+
+
+def _weighted(pairs: Iterable[tuple[float | None, int]]) -> float | None:
+    known = [(share, weight) for share, weight in pairs if share is not None and weight > 0]
+    total = sum(weight for _, weight in known)
+    return round(sum(share * weight for share, weight in known) / total, 4) if total else None
+
+
+def migration_shape(outcome: MigrationOutcome, *, started_at: float, actor: str = "") -> Json:
+    """One request's migration as its source last told it."""
+    final = outcome.state in FINAL_MIGRATION_STATES
+    return {
+        "id": outcome.migration_id,
+        "request_id": outcome.request_id,
+        "source": outcome.source_instance_id,
+        "destination": outcome.destination_instance_id,
+        "rule": outcome.rule,
+        "why": outcome.why,
+        "slo_class": outcome.slo_class,
+        "tenant": outcome.tenant,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "stages": [stage_shape(msgspec.to_builtins(stage)) for stage in outcome.stages],
+        "downtime_ms": round(outcome.downtime_ms, 1) if outcome.state == "done" else None,
+        "tokens_at_start": outcome.tokens_at_start or None,
+        "tokens_moved": outcome.tokens_moved or None,
+        "started_at": started_at,
+        "updated_at": outcome.at_s,
+        "ended_at": outcome.at_s if final else None,
+        "actor": actor,
+    }
+
+
+def stage_shape(stage: Json) -> Json:
+    return {**stage, "duration_ms": round(stage["duration_ms"], 1)}

@@ -1,0 +1,159 @@
+"""The live state of one console process: entities with versions, pure of any IO.
+
+Every change stamps its entity with the next version. ``delta(since)`` holds what
+changed after a version, so a client that missed any number of frames gets one
+merged delta: the latest value wins, nothing queues up. The invariant, tested on
+both sides of the wire: *snapshot + deltas = a fresh snapshot*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+KEPT_FINAL_MIGRATIONS = 50
+KEPT_EVENTS = 50
+KEPT_TOMBSTONES = 500
+COLLECTIONS = ("instances", "gateways", "classes", "migrations")
+SINGLES = ("loop", "degraded", "tenants")
+
+
+class Collection:
+    """Entities of one kind by id, each with the version of its last change."""
+
+    def __init__(self, id_field: str) -> None:
+        self.id_field = id_field
+        self.items: dict[str, Json] = {}
+        self.changed: dict[str, int] = {}
+        self.heard: dict[str, int] = {}
+        self.gone: dict[str, int] = {}
+        self.forgotten = 0
+        """Version up to which tombstones were thrown away: older clients need a snapshot."""
+
+    def put(self, entity: Json, version: int) -> bool:
+        """Store; False when nothing but ``heard_at`` is new."""
+        key = str(entity[self.id_field])
+        before = self.items.get(key)
+        self.items[key] = entity
+        self.gone.pop(key, None)
+        if before is not None and _same_but_heard(before, entity):
+            if before.get("heard_at") != entity.get("heard_at"):
+                self.heard[key] = version
+            return False
+        self.changed[key] = version
+        return True
+
+    def drop(self, key: str, version: int) -> None:
+        if self.items.pop(key, None) is not None:
+            self.changed.pop(key, None)
+            self.heard.pop(key, None)
+            self.gone[key] = version
+        while len(self.gone) > KEPT_TOMBSTONES:
+            oldest = next(iter(self.gone))
+            self.forgotten = self.gone.pop(oldest)
+
+    def changed_since(self, version: int) -> list[Json]:
+        return [self.items[key] for key, at in self.changed.items() if at > version]
+
+    def heard_since(self, version: int) -> dict[str, float]:
+        """Those heard of without any other change, with the time."""
+        return {
+            key: self.items[key]["heard_at"]
+            for key, at in self.heard.items()
+            if at > version and self.changed.get(key, 0) <= version
+        }
+
+    def gone_since(self, version: int) -> list[str]:
+        return [key for key, at in self.gone.items() if at > version]
+
+
+def _same_but_heard(before: Json, after: Json) -> bool:
+    return {**before, "heard_at": None} == {**after, "heard_at": None}
+
+
+class LiveState:
+    """Everything the live page shows."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.collections: Mapping[str, Collection] = {
+            name: Collection("name" if name == "classes" else "id") for name in COLLECTIONS
+        }
+        self.singles: dict[str, Any] = {"loop": None, "degraded": {}, "tenants": []}
+        self.single_changed: dict[str, int] = {}
+        self.events: list[Json] = []
+        self._next_event_id = 1
+
+    def put(self, collection: str, entity: Json) -> bool:
+        """Store an entity; returns whether more than its ``heard_at`` changed."""
+        return self.collections[collection].put(entity, self._tick())
+
+    def get(self, collection: str, key: str) -> Json | None:
+        return self.collections[collection].items.get(key)
+
+    def drop(self, collection: str, keys: Iterable[str]) -> None:
+        version = self._tick()
+        for key in keys:
+            self.collections[collection].drop(key, version)
+
+    def set_single(self, name: str, value: Any) -> bool:
+        if self.singles[name] == value and name in self.single_changed:
+            return False
+        self.singles[name] = value
+        self.single_changed[name] = self._tick()
+        return True
+
+    def put_migration(self, migration: Json) -> None:
+        """Store; the oldest finished ones beyond the last 50 are dropped."""
+        self.put("migrations", migration)
+        finished = [item for item in self.collections["migrations"].items.values() if item["ended_at"]]
+        if len(finished) > KEPT_FINAL_MIGRATIONS:
+            finished.sort(key=lambda item: (item["ended_at"], item["id"]))
+            self.drop("migrations", [item["id"] for item in finished[:-KEPT_FINAL_MIGRATIONS]])
+
+    def add_event(self, *, at: float, kind: str, text: str, link: str = "") -> None:
+        """Append a line to the feed; only the last 50 are kept."""
+        event = {"id": self._next_event_id, "at": at, "kind": kind, "text": text, "link": link}
+        self._next_event_id += 1
+        self.events = [*self.events, {**event, "_version": self._tick()}][-KEPT_EVENTS:]
+
+    def snapshot(self) -> Json:
+        """The whole state, as a client starts from it."""
+        return {
+            **{name: list(collection.items.values()) for name, collection in self.collections.items()},
+            **self.singles,
+            "events": [_public(event) for event in self.events],
+        }
+
+    def delta(self, since: int) -> Json | None:
+        """What changed after version ``since`` (empty: nothing); ``None``: too long ago, take a snapshot."""
+        if any(since < collection.forgotten for collection in self.collections.values()):
+            return None
+        parts: Json = {}
+        for name, collection in self.collections.items():
+            _set_if(parts, name, collection.changed_since(since))
+        for name in SINGLES:
+            if self.single_changed.get(name, 0) > since:
+                parts[name] = self.singles[name]
+        _set_if(parts, "events", [_public(event) for event in self.events if event["_version"] > since])
+        _set_if(parts, "heard", self._by_collection(lambda kind: kind.heard_since(since)))
+        _set_if(parts, "gone", self._by_collection(lambda kind: kind.gone_since(since)))
+        return parts
+
+    def _by_collection(self, pick: Callable[[Collection], Any]) -> Json:
+        return {name: found for name, kind in self.collections.items() if (found := pick(kind))}
+
+    def _tick(self) -> int:
+        self.version += 1
+        return self.version
+
+
+def _public(event: Json) -> Json:
+    return {name: value for name, value in event.items() if name != "_version"}
+
+
+def _set_if(parts: Json, name: str, value: Any) -> None:
+    if value:
+        parts[name] = value
