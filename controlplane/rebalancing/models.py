@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 
 from controlplane.fleet.models import Pool
+from controlplane.scheduling.config import ConfigError, SchedulingConfig
 from engine_agents.messages import MigrationOutcome
 
 
@@ -33,6 +35,16 @@ class PolicyVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pool} policy {self.version}"
+
+    def clean(self) -> None:
+        """The core judges the configuration; its sentence names field and range."""
+        try:
+            SchedulingConfig.from_dict(self.config)
+        except ConfigError as error:
+            raise ValidationError({"config": str(error)}) from error
+
+    def scheduling_config(self) -> SchedulingConfig:
+        return SchedulingConfig.from_dict(self.config)
 
 
 class LoopState(models.Model):
@@ -149,13 +161,20 @@ class RequestMigration(models.Model):
         self.stages = stages
         self.tokens_at_start = outcome.tokens_at_start or self.tokens_at_start
         self.tokens_moved = outcome.tokens_moved
-        if self.is_final:
+        if outcome.state in self.FINAL_STATES:
             self.finished_at = at
             self.downtime_ms = outcome.downtime_ms if outcome.state == self.State.DONE else None
         return True
 
     def refuse(self, reason: str, *, now: datetime) -> None:
         """The source did not take the command."""
-        self.state = self.State.REFUSED
+        self._end(self.State.REFUSED, reason, now)
+
+    def lose(self, reason: str, *, now: datetime) -> None:
+        """Its source will never report its end."""
+        self._end(self.State.ABORTED, reason, now)
+
+    def _end(self, state: str, reason: str, now: datetime) -> None:
+        self.state = state
         self.reason = reason[:500]
         self.finished_at = now

@@ -89,7 +89,7 @@ class AuditEntry(models.Model):
         return f"{self.actor} {self.action} {self.object_type} {self.object_id}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.pk is not None:
+        if not self._state.adding:
             raise AppendOnlyError("audit entries are append-only: they cannot be changed")
         super().save(*args, **kwargs)
 

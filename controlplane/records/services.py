@@ -8,6 +8,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from controlplane.events.publish import publish
+from controlplane.events.schema import AuditAdded
 from controlplane.records.models import AuditEntry, RequestRecord
 from controlplane.records.types import FinishedRequest
 
@@ -38,8 +40,8 @@ def audit(
     address: str | None = None,
     now: datetime | None = None,
 ) -> AuditEntry:
-    """Append one entry with secrets masked."""
-    return AuditEntry.objects.create(
+    """Append one entry (secrets masked) and tell the dashboards once it is committed."""
+    entry = AuditEntry.objects.create(
         at=now or timezone.now(),
         actor=actor,
         action=action,
@@ -51,6 +53,18 @@ def audit(
         request_id=request_id,
         address=address,
     )
+    publish(
+        AuditAdded.of(
+            at=entry.at,
+            entry_id=entry.pk,
+            actor=actor,
+            action=action,
+            object_type=object_type,
+            object_id=object_id,
+            reason=entry.reason,
+        )
+    )
+    return entry
 
 
 def delete_requests_before(moment: datetime) -> int:

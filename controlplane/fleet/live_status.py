@@ -1,0 +1,169 @@
+"""What agents and gateways report to Redis, with the age of each report by the reader's own clock.
+
+A report is as old as the time since this reader first saw its ``seq``; clocks
+of other machines do not enter. Only a report seen for the first time is dated
+by its own wall clock, so that a dead agent's last words are not taken for news.
+An instance that vanishes from Redis keeps its last report, which grows old:
+absent is not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import msgspec
+
+from controlplane import redis_client
+from controlplane.scheduling.snapshot import ClassRule, ClassUse, ClusterSnapshot, InstanceSnapshot
+from engine_agents.messages import GatewayStatus, InstanceStatus
+
+STATUS_HASH = "status"
+GATEWAYS_HASH = "gateways"
+FORGET_AFTER_S = 600.0
+
+_instance_decoder = msgspec.msgpack.Decoder(InstanceStatus)
+_gateway_decoder = msgspec.msgpack.Decoder(GatewayStatus)
+
+
+class SeenStatus(NamedTuple):
+    """A report and how long ago it was news to this reader."""
+
+    status: InstanceStatus
+    age_s: float
+
+
+@dataclass(slots=True)
+class _Sighting:
+    status: InstanceStatus
+    news_at_s: float
+
+
+class StatusReader:
+    """Keeps the last report of every instance and when it was news. One per process that looks."""
+
+    def __init__(self) -> None:
+        self._sightings: dict[str, _Sighting] = {}
+        self.undecodable: tuple[str, ...] = ()
+        """Instances whose last report was not a status: shown as a fault, not as zeros."""
+
+    def read(self, *, now_s: float, wall_s: float, timeout_s: float | None = None) -> list[SeenStatus]:
+        """Fetch all reports in one round trip. Raises ``RedisError`` when Redis does not answer."""
+        with redis_client.connect(timeout_s=timeout_s) as client:
+            raw = cast(dict[bytes, bytes], client.hgetall(redis_client.key(STATUS_HASH)))
+        return self.absorb(raw, now_s=now_s, wall_s=wall_s)
+
+    def absorb(self, raw: Mapping[bytes, bytes], *, now_s: float, wall_s: float) -> list[SeenStatus]:
+        """Take over a fetched hash; ``now_s`` is monotonic, ``wall_s`` dates first sightings."""
+        broken = []
+        for instance_id, payload in raw.items():
+            try:
+                self._sight(_instance_decoder.decode(payload), now_s, wall_s)
+            except msgspec.DecodeError:
+                broken.append(instance_id.decode(errors="replace"))
+        self.undecodable = tuple(broken)
+        self._forget(now_s)
+        return self.seen(now_s)
+
+    def seen(self, now_s: float) -> list[SeenStatus]:
+        """What is known without asking again, by instance id."""
+        return [
+            SeenStatus(sighting.status, max(0.0, now_s - sighting.news_at_s))
+            for _, sighting in sorted(self._sightings.items())
+        ]
+
+    def _sight(self, status: InstanceStatus, now_s: float, wall_s: float) -> None:
+        known = self._sightings.get(status.instance_id)
+        if known is None:
+            age_s = max(0.0, wall_s - status.reported_at_s)
+            self._sightings[status.instance_id] = _Sighting(status, now_s - age_s)
+        elif _is_news(status, known.status):
+            self._sightings[status.instance_id] = _Sighting(status, now_s)
+
+    def _forget(self, now_s: float) -> None:
+        silent = [name for name, each in self._sightings.items() if now_s - each.news_at_s > FORGET_AFTER_S]
+        for name in silent:
+            del self._sightings[name]
+
+
+def _is_news(status: InstanceStatus, known: InstanceStatus) -> bool:
+    return status.incarnation != known.incarnation or status.seq > known.seq
+
+
+def read_statuses(wall_s: float) -> list[SeenStatus]:
+    """One look for commands and tests: ages by the agents' own wall clocks."""
+    return StatusReader().read(now_s=wall_s, wall_s=wall_s)
+
+
+def read_gateways() -> list[GatewayStatus]:
+    """The gateways' last reports; ones that cannot be decoded are left out."""
+    with redis_client.connect() as client:
+        raw = cast(dict[bytes, bytes], client.hgetall(redis_client.key(GATEWAYS_HASH)))
+    return decode_gateways(raw)
+
+
+def decode_gateways(raw: Mapping[bytes, bytes]) -> list[GatewayStatus]:
+    found = []
+    for payload in raw.values():
+        try:
+            found.append(_gateway_decoder.decode(payload))
+        except msgspec.DecodeError:
+            continue
+    return sorted(found, key=lambda status: status.gateway_id)
+
+
+def forget_instance(instance_id: str) -> None:
+    """Remove a stopped instance's last report."""
+    with redis_client.connect() as client:
+        client.hdel(redis_client.key(STATUS_HASH), instance_id)
+
+
+def to_cluster_snapshot(
+    seen: Iterable[SeenStatus],
+    *,
+    pool: str,
+    classes: Mapping[str, ClassRule],
+    taken_at_s: float,
+    draining: frozenset[str] = frozenset(),
+) -> ClusterSnapshot:
+    """What the policy may see of one pool: its ready instances, counted in tokens.
+
+    ``draining`` names instances that are wished drained, whether or not their agents know yet.
+    """
+    instances = tuple(
+        _instance_snapshot(item, wished_drained=item.status.instance_id in draining)
+        for item in seen
+        if item.status.pool == pool and item.status.state == "ready"
+    )
+    return ClusterSnapshot(taken_at_s=taken_at_s, instances=instances, classes=dict(classes))
+
+
+def _instance_snapshot(item: SeenStatus, *, wished_drained: bool) -> InstanceSnapshot:
+    status = item.status
+    block = status.block_size_tokens
+    accepting = status.accepting and not wished_drained
+    return InstanceSnapshot(
+        instance_id=status.instance_id,
+        capacity_tokens=status.total_blocks * block,
+        used_tokens=status.used_blocks * block,
+        reserved_tokens=status.reserved_blocks * block,
+        running=status.running,
+        waiting=status.waiting,
+        head_of_line_tokens=status.head_of_line_blocks * block,
+        queued_tokens=status.queued_blocks * block,
+        classes=tuple(
+            ClassUse(load.slo_class, load.running, load.waiting, load.used_blocks * block)
+            for load in status.per_class
+        ),
+        unprefilled_tokens=status.unprefilled_tokens,
+        preempted=status.preempted_waiting,
+        block_size_tokens=block,
+        draining=not accepting,
+        accepting=accepting,
+        age_s=item.age_s,
+        migrations_in=status.migrations_in,
+        migrations_out=status.migrations_out,
+        migration_slots=status.migration_slots,
+        served_model=status.served_model,
+    )

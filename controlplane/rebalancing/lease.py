@@ -1,0 +1,44 @@
+"""Who leads: a key in Redis with a time to live, held by value.
+
+The lease says who may decide *now*; it is not what makes a late command
+harmless. That is the epoch (:class:`.models.LoopState`), which agents check.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from controlplane import redis_client
+
+LEASE_KEY = "loop:lease"
+
+_IF_OURS = "if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end "
+RENEW = _IF_OURS + "return redis.call('pexpire', KEYS[1], ARGV[2])"
+RELEASE = _IF_OURS + "return redis.call('del', KEYS[1])"
+
+
+class Lease:
+    """The lease as one candidate sees it; ``owner`` must be unique to the candidate."""
+
+    def __init__(self, client: Any, *, owner: str, ttl_ms: int) -> None:
+        self._client = client
+        self._key = redis_client.key(LEASE_KEY)
+        self.owner = owner
+        self.ttl_ms = ttl_ms
+
+    def acquire(self) -> bool:
+        """Take the lease if nobody holds it. Raises ``RedisError``."""
+        return bool(self._client.set(self._key, self.owner, nx=True, px=self.ttl_ms))
+
+    def renew_in(self, pipeline: Any) -> None:
+        """Queue the renewal in a pipeline; its answer is 1 while the lease is still ours, else 0."""
+        pipeline.eval(RENEW, 1, self._key, self.owner, self.ttl_ms)
+
+    def release(self) -> bool:
+        """Give it up if it is still ours. Raises ``RedisError``."""
+        return bool(self._client.eval(RELEASE, 1, self._key, self.owner))
+
+    def holder(self) -> str:
+        """Who leads; empty if nobody does. Raises ``RedisError``."""
+        value = cast(bytes | None, self._client.get(self._key))
+        return value.decode() if value else ""

@@ -1,0 +1,420 @@
+"""The rebalancing loop: one leader, one tick after the other, whatever fails around it.
+
+A tick reads Redis once (lease, reports, outcomes), asks the pure core, commands
+agents together with a time-out, stores in batches, and reports how it went.
+Ticks never overlap; one that takes longer than the interval is counted, and the
+ticks it displaced are skipped. Without Redis the loop waits; without the
+database it decides with what it last read and stores later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import msgspec
+from django.db import DatabaseError, connection, transaction
+
+from controlplane import redis_client
+from controlplane.events.publish import send
+from controlplane.events.schema import LoopChanged
+from controlplane.fleet import services as fleet
+from controlplane.fleet.agents import AgentClient
+from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader
+from controlplane.fleet.models import Instance
+from controlplane.fleet.reports import Limits
+from controlplane.rebalancing import outcomes, selectors, services
+from controlplane.rebalancing.degradations import Backoff, Degradations
+from controlplane.rebalancing.lease import Lease
+from controlplane.rebalancing.models import RequestMigration
+from controlplane.rebalancing.outcomes import OutcomeBatch
+from controlplane.rebalancing.types import LoopStatus, PoolPolicy, Round
+from controlplane.scheduling.config import ConfigError
+from controlplane.scheduling.policies import PlanState
+from controlplane.scheduling.snapshot import ClassRule
+from engine_agents.messages import MigrateOutAnswer
+
+REFRESH_S = 1.0
+MANUAL_PATIENCE = timedelta(seconds=10)
+LONGEST_BACKOFF_S = 2.0
+MAX_UNSAVED_ROUNDS = 500
+STATUS_TTL_S = 3_600
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseLostError(RuntimeError):
+    """Another candidate may lead now; this one must stop deciding."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    interval_s: float = 0.2
+    lease_ttl_ms: int = 5_000
+    command_timeout_s: float = 1.0
+    limits: Limits = field(default_factory=lambda: Limits(stale_s=3.0, dead_s=10.0))
+
+
+@dataclass(slots=True)
+class _View:
+    """What was last read from the database."""
+
+    policies: list[PoolPolicy] = field(default_factory=list)
+    classes: dict[str, ClassRule] = field(default_factory=dict)
+    rows: list[Instance] = field(default_factory=list)
+    requested: list[RequestMigration] = field(default_factory=list)
+    refreshed_at_s: float = float("-inf")
+
+
+class RebalancingLoop:
+    """A candidate for leadership, and the leader once :meth:`lead` has returned True."""
+
+    def __init__(self, *, owner: str, agents: AgentClient, settings: LoopSettings) -> None:
+        self.owner = owner
+        self.settings = settings
+        self.epoch = 0
+        self.ticks = 0
+        self.overruns = 0
+        self.commands_refused = 0
+        self.degraded = Degradations()
+        self._agents = agents
+        self._client = redis_client.connect()
+        self._lease = Lease(self._client, owner=owner, ttl_ms=settings.lease_ttl_ms)
+        self._reader = StatusReader()
+        self._listening_since_s: float | None = None
+        self._cursor: str | None = None
+        self._view = _View()
+        self._states: dict[str, PlanState] = {}
+        self._unsaved: list[Round] = []
+        self._unapplied: OutcomeBatch | None = None
+        self._manual: dict[str, tuple[RequestMigration, MigrateOutAnswer]] = {}
+        self._backoff = Backoff()
+        self._tick_ms = 0.0
+
+    # ----------------------------------------------------------- leading
+
+    def lead(self, *, now_s: float, now: datetime) -> bool:
+        """Try to become the leader: the lease first, then a new epoch. False while another leads.
+
+        Raises ``RedisError`` or ``DatabaseError``; the lease is given back before.
+        """
+        if not self._lease.acquire():
+            return False
+        try:
+            raw = cast(dict[bytes, bytes], self._client.hgetall(redis_client.key(STATUS_HASH)))
+            seen = self._reader.absorb(raw, now_s=now_s, wall_s=now.timestamp())
+            self._take_epoch(seen, now)
+        except DatabaseError:
+            self._lease.release()
+            raise
+        self._listening_since_s = now_s
+        self._announce(self.owner, "took the lease", now)
+        return True
+
+    def resign(self, *, now: datetime) -> None:
+        """Give up the lease, so that the next leader need not wait for its end."""
+        try:
+            if self._lease.release():
+                self._announce("", "stopped", now)
+        except redis_client.RedisError as error:
+            logger.info("the lease could not be given back (%s); it ends by itself", type(error).__name__)
+
+    def run(self, stop: threading.Event) -> str:
+        """Lead until stopped or replaced; returns why it ended. Never raises for an outage."""
+        if not self._lead_through_outages(stop):
+            return "another leads" if not stop.is_set() else "stopped"
+        try:
+            return self._tick_until(stop)
+        finally:
+            self.resign(now=_wall())
+
+    def _tick_until(self, stop: threading.Event) -> str:
+        backoff_s = 0.0
+        while not stop.is_set():
+            started_s = time.monotonic()
+            try:
+                self.tick(now_s=started_s, now=_wall())
+                backoff_s = 0.0
+            except LeaseLostError:
+                if not self._lead_through_outages(stop):
+                    return "the lease was lost"
+            except (redis_client.RedisError, OSError) as error:
+                self.degraded.failed("redis", type(error).__name__, wall_s=time.time())
+                backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s or self.settings.interval_s)
+            stop.wait(max(backoff_s, self._rest_s(started_s)))
+        return "stopped"
+
+    def _rest_s(self, started_s: float) -> float:
+        """Until the next tick of the grid that is still ahead; counts a tick that ran over."""
+        spent_s = time.monotonic() - started_s
+        interval_s = self.settings.interval_s
+        if spent_s > interval_s:
+            self.overruns += 1
+        return interval_s - spent_s % interval_s
+
+    def _lead_through_outages(self, stop: threading.Event) -> bool:
+        wait_s = self.settings.interval_s
+        while not stop.is_set():
+            be_impatient_with_the_database()
+            try:
+                return self.lead(now_s=time.monotonic(), now=_wall())
+            except (redis_client.RedisError, OSError) as error:
+                self.degraded.failed("redis", type(error).__name__, wall_s=time.time())
+            except DatabaseError as error:
+                connection.close()
+                self.degraded.failed("database", type(error).__name__, wall_s=time.time())
+            stop.wait(wait_s)
+            wait_s = min(LONGEST_BACKOFF_S, 2 * wait_s)
+        return False
+
+    # ----------------------------------------------------------- a tick
+
+    def tick(self, *, now_s: float, now: datetime) -> list[Round]:
+        """One look, one plan, one batch of commands, one batch of rows.
+
+        Raises :class:`LeaseLostError` before anything is decided, ``RedisError`` when Redis is away.
+        """
+        started_s = time.perf_counter()
+        seen, batch = self._read(now_s, now)
+        self._keep_up_epoch(seen, now)
+        self._refresh(now_s, now)
+        self.ticks += 1
+        rounds = self._plan(seen, now)
+        self._command_manual(seen, now_s, now)
+        self._command(rounds, now_s)
+        self._settle_wishes(seen, now_s)
+        self._note_unreachable(now)
+        self._store(rounds, batch, seen, now_s, now)
+        self._tick_ms = (time.perf_counter() - started_s) * 1000
+        self._report(len(seen), now)
+        return rounds
+
+    def _read(self, now_s: float, now: datetime) -> tuple[list[SeenStatus], OutcomeBatch | None]:
+        pipeline = self._client.pipeline(transaction=False)
+        self._lease.renew_in(pipeline)
+        pipeline.hgetall(redis_client.key(STATUS_HASH))
+        if self._cursor is not None and self._unapplied is None:
+            outcomes.read_in(pipeline, cursor=self._cursor)
+        renewed, raw, *stream = pipeline.execute()
+        if not renewed:
+            raise LeaseLostError
+        self.degraded.works("redis")
+        seen = self._reader.absorb(cast(dict[bytes, bytes], raw), now_s=now_s, wall_s=now.timestamp())
+        batch = outcomes.parse(stream[0], cursor=cast(str, self._cursor)) if stream else self._unapplied
+        return seen, batch
+
+    def _keep_up_epoch(self, seen: Sequence[SeenStatus], now: datetime) -> None:
+        """While the lease is ours a higher epoch out there is an old one that the row forgot."""
+        if _highest_epoch(seen) <= self.epoch:
+            return
+        with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
+            self._take_epoch(seen, now)
+
+    def _take_epoch(self, seen: Sequence[SeenStatus], now: datetime) -> None:
+        self.epoch = services.take_epoch(reported=_highest_epoch(seen), leader=self.owner, now=now)
+        self.ticks = 0
+
+    def _refresh(self, now_s: float, now: datetime) -> None:
+        view = self._view
+        view.requested = []
+        with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
+            view.rows = list(Instance.objects.select_related("pool"))
+            view.requested = selectors.requested_migrations()
+            if now_s - view.refreshed_at_s >= REFRESH_S:
+                self._refresh_policies(now)
+                view.classes = selectors.scheduling_class_rules()
+                view.refreshed_at_s = now_s
+            if self._cursor is None:
+                self._cursor = services.outcomes_cursor()
+        if "database" in self.degraded:
+            connection.close_if_unusable_or_obsolete()
+
+    def _refresh_policies(self, now: datetime) -> None:
+        with self.degraded.coping("policy", ConfigError, wall_s=now.timestamp()):
+            self._view.policies = selectors.pool_policies()
+
+    def _plan(self, seen: Sequence[SeenStatus], now: datetime) -> list[Round]:
+        draining = frozenset(row.instance_id for row in self._view.rows if not row.accepting)
+        rounds = []
+        for policy in self._view.policies:
+            with self.degraded.coping(f"policy of {policy.pool}", Exception, wall_s=now.timestamp()):
+                rounds.append(self._plan_pool(policy, seen, draining, now))
+        self._states |= {each.policy.pool: each.state_after for each in rounds}
+        return rounds
+
+    def _plan_pool(
+        self, policy: PoolPolicy, seen: Sequence[SeenStatus], draining: frozenset[str], now: datetime
+    ) -> Round:
+        return services.plan_round(
+            policy,
+            seen,
+            classes=self._view.classes,
+            draining=draining,
+            state=self._states.get(policy.pool, PlanState()),
+            epoch=self.epoch,
+            tick=self.ticks,
+            now=now,
+        )
+
+    # ----------------------------------------------------------- commands
+
+    def _command(self, rounds: Sequence[Round], now_s: float) -> None:
+        for done in rounds:
+            done.commands = [
+                each for each in done.commands if not self._backoff.waits(each.source_id, now_s=now_s)
+            ]
+        commands = [command for done in rounds for command in done.commands]
+        answers = self._agents.migrate_out(commands, timeout_s=self.settings.command_timeout_s)
+        given = iter(answers)
+        for done in rounds:
+            done.answers = [next(given) for _ in done.commands]
+        for command, answer in zip(commands, answers, strict=True):
+            self._learn(command.source_id, answer, now_s)
+
+    def _settle_wishes(self, seen: Sequence[SeenStatus], now_s: float) -> None:
+        """Tell agents to drain or undrain where their report and the row's wish differ."""
+        wishes = {
+            name: wish
+            for name, wish in _unsettled(self._view.rows, seen, self.settings.limits).items()
+            if not self._backoff.waits(name, now_s=now_s)
+        }
+        if not wishes:
+            return
+        problems = self._agents.set_accepting(
+            wishes, lease_epoch=self.epoch, timeout_s=self.settings.command_timeout_s
+        )
+        for name in wishes:
+            if name in problems:
+                self._backoff.failed(name, now_s=now_s)
+            else:
+                self._backoff.works(name)
+
+    def _note_unreachable(self, now: datetime) -> None:
+        names = self._backoff.names()
+        if names:
+            self.degraded.failed("agents", f"no answer from {', '.join(names)}", wall_s=now.timestamp())
+        else:
+            self.degraded.works("agents")
+
+    def _command_manual(self, seen: Sequence[SeenStatus], now_s: float, now: datetime) -> None:
+        """Command the moves that people asked for, once each; the answers are stored with the tick."""
+        asked = [row for row in self._view.requested if row.migration_id not in self._manual]
+        pairs = [(row, services.manual_command(row, seen, epoch=self.epoch)) for row in asked]
+        ready = [(row, command) for row, command in pairs if command is not None]
+        answers = self._agents.migrate_out(
+            [command for _, command in ready], timeout_s=self.settings.command_timeout_s
+        )
+        for (row, command), answer in zip(ready, answers, strict=True):
+            self._learn(command.source_id, answer, now_s)
+            self._manual[row.migration_id] = (row, answer)
+        for row in (row for row, command in pairs if command is None):
+            if now - row.started_at > MANUAL_PATIENCE:
+                refusal = MigrateOutAnswer(accepted=False, reason=f"{row.destination} does not report")
+                self._manual[row.migration_id] = (row, refusal)
+
+    def _learn(self, source_id: str, answer: MigrateOutAnswer, now_s: float) -> None:
+        if answer.accepted:
+            self._backoff.works(source_id)
+            return
+        self.commands_refused += 1
+        if answer.reason.startswith("unreachable"):
+            self._backoff.failed(source_id, now_s=now_s)
+
+    # ----------------------------------------------------------- memory
+
+    def _store(
+        self,
+        rounds: Sequence[Round],
+        batch: OutcomeBatch | None,
+        seen: Sequence[SeenStatus],
+        now_s: float,
+        now: datetime,
+    ) -> None:
+        """All rows of this tick in one transaction; what cannot be stored now waits for the next."""
+        self._unsaved = [*self._unsaved, *(each for each in rounds if each.decisions)][-MAX_UNSAVED_ROUNDS:]
+        self._unapplied = batch if batch and batch.outcomes else None
+        with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
+            with transaction.atomic():
+                self._write(seen, now_s, now)
+            self._forget_written()
+
+    def _write(self, seen: Sequence[SeenStatus], now_s: float, now: datetime) -> None:
+        if self._manual:
+            services.record_manual_answers(self._manual.values(), now=now)
+        if self._unsaved:
+            services.record_rounds(self._unsaved)
+        if self._unapplied:
+            services.apply_outcomes(self._unapplied.outcomes)
+            services.keep_outcomes_cursor(self._unapplied.cursor)
+        listening_s = now_s - (now_s if self._listening_since_s is None else self._listening_since_s)
+        fleet.sync_instances(
+            self._view.rows, seen, limits=self.settings.limits, listening_s=listening_s, now=now
+        )
+
+    def _forget_written(self) -> None:
+        self._manual.clear()
+        self._unsaved.clear()
+        if self._unapplied:
+            self._cursor = self._unapplied.cursor
+            self._unapplied = None
+
+    def status(self, *, instances: int, now: datetime) -> LoopStatus:
+        return LoopStatus(
+            leader=self.owner,
+            epoch=self.epoch,
+            tick=self.ticks,
+            last_tick_at_s=now.timestamp(),
+            tick_ms=round(self._tick_ms, 3),
+            interval_ms=round(self.settings.interval_s * 1000),
+            overruns=self.overruns,
+            instances=instances,
+            commands_refused=self.commands_refused,
+            degraded=self.degraded.listed(),
+        )
+
+    def _report(self, instances: int, now: datetime) -> None:
+        payload = msgspec.json.encode(self.status(instances=instances, now=now))
+        self._client.set(redis_client.key(selectors.LOOP_STATUS_KEY), payload, ex=STATUS_TTL_S)
+
+    def _announce(self, leader: str, reason: str, now: datetime) -> None:
+        logger.info("rebalancing loop, epoch %d: %s %s", self.epoch, self.owner, reason)
+        send([LoopChanged.of(at=now, leader=leader, lease_epoch=self.epoch, reason=reason)])
+
+
+def be_impatient_with_the_database(limit_ms: int = 1_000) -> None:
+    """Let this thread's statements fail rather than wait longer: a tick must not outlive the lease."""
+    try:
+        with connection.cursor() as cursor:
+            if connection.vendor == "sqlite":
+                cursor.execute(f"PRAGMA busy_timeout = {int(limit_ms)}")
+            else:
+                cursor.execute(f"SET lock_timeout = {int(limit_ms)}")
+                cursor.execute(f"SET statement_timeout = {2 * int(limit_ms)}")
+    except DatabaseError as error:
+        logger.warning("the database keeps its own time-outs: %s", error)
+
+
+def _unsettled(rows: Sequence[Instance], seen: Sequence[SeenStatus], limits: Limits) -> dict[str, bool]:
+    """Ready instances whose fresh report differs from the wish of their row."""
+    wishes = {row.instance_id: row.accepting for row in rows}
+    return {
+        item.status.instance_id: wishes[item.status.instance_id]
+        for item in seen
+        if item.status.instance_id in wishes
+        and item.status.state == "ready"
+        and item.age_s <= limits.stale_s
+        and item.status.accepting != wishes[item.status.instance_id]
+    }
+
+
+def _highest_epoch(seen: Sequence[SeenStatus]) -> int:
+    return max((item.status.lease_epoch for item in seen), default=0)
+
+
+def _wall() -> datetime:
+    return datetime.now(tz=UTC)
