@@ -1,0 +1,74 @@
+# Llumdeck. `make up` sets everything up and runs it; `make help` lists the rest.
+
+PYTHON          ?= python3.11
+VENV            := .venv
+FLAVOUR         ?= auto
+# CPU builds of torch, used where pip's own places (index, extra indexes, wheel folders) have none.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# For `make lock`: a folder or page of links that holds the CPU build of torch.
+WHEELS          ?= $(TORCH_CPU_INDEX)/torch/
+
+# Options of `make up` and `make demo`; empty means the default (see `make help`).
+ENGINES ?=
+MODEL ?=
+HOST ?=
+CONSOLE_PORT ?=
+GATEWAY_PORT ?=
+STATE_DIR ?=
+ARGS ?=
+# Passed on by the environment: REDIS_URL, DATABASE_URL, RAY_ADDRESS.
+export REDIS_URL DATABASE_URL RAY_ADDRESS
+
+OPTIONS = $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model '$(MODEL)') $(if $(HOST),--host $(HOST)) \
+          $(if $(CONSOLE_PORT),--console-port $(CONSOLE_PORT)) $(if $(GATEWAY_PORT),--gateway-port $(GATEWAY_PORT)) \
+          $(ARGS)
+RUN     = exec $(if $(STATE_DIR),env LLUMDECK_STATE_DIR='$(STATE_DIR)') $(VENV)/bin/python manage.py
+
+.DEFAULT_GOAL := help
+.PHONY: help python setup setup-dev up demo test lint format types unit integration browser frontend lock clean
+
+help:
+	@echo "make up      set up what is missing and run everything here: console, gateway, two engines"
+	@echo "make demo    the same with a bursty workload running against it"
+	@echo "make setup   the set-up alone (fast when there is nothing to do)"
+	@echo "make test    lint, types, contracts, unit, integration and browser tests (PART=name for one of them)"
+	@echo "make lint, format, types, unit, integration, browser, frontend   single parts"
+	@echo "make lock    make the locks under requirements/ again (UPGRADE=--upgrade takes newer versions)"
+	@echo "make clean   delete what was built or installed here (.venv, frontend output); data in .llumdeck stays"
+	@echo
+	@echo "options of up and demo: ENGINES=2 MODEL=folder-or-hub-name CONSOLE_PORT=8800 GATEWAY_PORT=8801"
+	@echo "  HOST=127.0.0.1 STATE_DIR=.llumdeck REDIS_URL=... DATABASE_URL=... RAY_ADDRESS=... ARGS='--help'"
+
+python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "$(PYTHON) was not found: apt-get install python3.11 python3.11-venv, or make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+setup: python
+	@$(PYTHON) requirements/install.py $(FLAVOUR) --torch-cpu-index '$(TORCH_CPU_INDEX)'
+	@$(PYTHON) requirements/build_frontend.py
+
+setup-dev: python
+	@$(PYTHON) requirements/install.py dev --torch-cpu-index '$(TORCH_CPU_INDEX)'
+	@$(PYTHON) requirements/build_frontend.py
+
+up: setup
+	@$(RUN) up $(OPTIONS)
+
+demo: setup
+	@$(RUN) demo $(OPTIONS)
+
+test: setup-dev
+	@$(PYTHON) requirements/system_packages.py
+	@exec $(VENV)/bin/python tests/run_parts.py $(PART)
+
+lint types unit integration browser frontend: setup-dev
+	@exec $(VENV)/bin/python tests/run_parts.py $@
+
+format: setup-dev
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+lock: setup
+	@sh requirements/lock.sh $(VENV)/bin/uv '$(WHEELS)' $(UPGRADE)
+
+clean:
+	@rm -rf $(VENV) frontend/dist frontend/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
