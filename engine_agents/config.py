@@ -30,6 +30,8 @@ class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
     """Migrations in and out together."""
     max_stages: int = 8
     stage_timeout_s: float = 5.0
+    commit_timeout_s: float = 2.0
+    """COMMIT unanswered for so long: in doubt, the destination is asked, then the gateway."""
     reservation_ttl_s: float = 10.0
     status_min_interval_s: float = 0.05
     status_max_interval_s: float = 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,6 +48,7 @@ class Gateway:
     engine_version: str
     heard_at: float
     """Event-loop time of its last message."""
+    steps_sent: int = 0
     highest_seq: int = 0
     unsettled: set[int] = field(default_factory=set)
     """``Add.seq`` of Adds on their way into the engine."""
@@ -131,10 +132,6 @@ class GatewayLink:
         if error is not None:
             self._forget(gateway, f"cannot be reached ({error})")
         return error is None
-
-    def broadcast(self, make: Callable[[Gateway], Message]) -> None:
-        for gateway in self.gateways():
-            self.send(gateway.client, make(gateway))
 
     def _send(self, identity: bytes, message: Message) -> BaseException | None:
         sent = asyncio.ensure_future(

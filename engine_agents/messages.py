@@ -178,6 +178,9 @@ class Heartbeat(Message):
     incarnation: str
     seq: int
     room_tokens: int = 0
+    steps_sent: int = -1
+    """Step messages sent on this connection since its first Hello; a gateway that has received
+    fewer when this arrives has lost some (a link that broke and mended). -1: not told."""
 
 
 class AskOwner(Message):

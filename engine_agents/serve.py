@@ -316,11 +316,17 @@ class AgentServer:
                 outputs=one.payload,
                 room_tokens=room,
             )
-            if not self._gateways.send(one.client, step):
-                self.count("steps_without_gateway")
+            self._send_step(one.client, step)
             for name in one.finished:
                 self._live.discard(name)
         self._reporter.touch()
+
+    def _send_step(self, client: str, step: Step) -> None:
+        gateway = self._gateways.find(client)
+        if gateway is not None and self._gateways.send(client, step):
+            gateway.steps_sent += 1
+        else:
+            self.count("steps_without_gateway")
 
     def _on_preempted(self, name: str) -> None:
         live = self._live.get(name)
@@ -334,10 +340,15 @@ class AgentServer:
         while True:
             seq += 1
             room = self.room_tokens()
-            beat = Heartbeat(
-                instance_id=self.config.instance_id, incarnation=self.incarnation, seq=seq, room_tokens=room
-            )
-            self._gateways.broadcast(lambda _, beat=beat: beat)  # type: ignore[misc]
+            for gateway in self._gateways.gateways():
+                beat = Heartbeat(
+                    instance_id=self.config.instance_id,
+                    incarnation=self.incarnation,
+                    seq=seq,
+                    room_tokens=room,
+                    steps_sent=gateway.steps_sent,
+                )
+                self._gateways.send(gateway.client, beat)
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _ask(self, future: Future[T]) -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine_agents.engines.paced_wire import FINISHED_LENGTH
 from engine_agents.messages import Hello, encode
 from tests.engine_agents.harness import BareGateway, eventually, gateway_to, idle, running_agent
@@ -133,7 +135,7 @@ async def test_rubbish_on_the_wire_is_counted_and_harms_nobody():
 
 async def test_preemption_loses_no_token_and_is_told():
     # Nine blocks of 16 tokens; three requests grow to 60 tokens each, four blocks apiece.
-    small = {"kv_memory_bytes": 16 * 1024 * 9}
+    small: dict[str, Any] = {"kv_memory_bytes": 16 * 1024 * 9}
     async with (
         running_agent("calm") as calm,
         running_agent("tight", **small) as tight,
@@ -142,7 +144,7 @@ async def test_preemption_loses_no_token_and_is_told():
     ):
         names = ["one", "two", "three"]
         for name in names:
-            sampling = {"max_tokens": 40, "temperature": 1.0, "seed": 5}
+            sampling: dict[str, Any] = {"max_tokens": 40, "temperature": 1.0, "seed": 5}
             await reference.add("calm", name, PROMPT[:20], **sampling)
             await gateway.add("tight", name, PROMPT[:20], **sampling)
         await reference.until_finished(*names)
