@@ -1,0 +1,195 @@
+"""vLLM's EngineCore on a thread of our own: operations between steps, outputs after each.
+
+The thread builds the core (a CUDA context belongs to the thread that made it),
+then repeats: do everything that was asked for, make one step, hand out what came of
+it. The inbox is emptied right before ``schedule()``, so an adoption that arrives
+while a step runs takes part in the next one. An idle engine sleeps on the inbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.engine.core import EngineCore
+
+from engine_agents.engines.port import EngineLoad, StepOutputs
+from engine_agents.vllm_engine import codec
+from engine_agents.vllm_engine.clients import Clients
+from engine_agents.vllm_engine.failed_step import end_culprits
+from engine_agents.vllm_engine.load import StepCounters, measure
+from engine_agents.vllm_engine.scheduler import MovingScheduler
+from engine_agents.vllm_engine.worker import RequestStates
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STALLED_PAUSE_S = 0.002
+"""Pause after a step in which nothing could be scheduled (all wait for blocks or a grammar)."""
+
+
+class EngineStoppedError(RuntimeError):
+    """The engine was stopped before (or while) this was asked of it."""
+
+
+class EngineThread:
+    """Owns the core; every other thread asks by :meth:`call`."""
+
+    def __init__(self, build: Callable[[], EngineCore], prepare: Callable[[EngineThread], None]) -> None:
+        """``build`` makes the core, ``prepare`` gets it ready to serve; both run on the thread."""
+        self._build = build
+        self._prepare = prepare
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._ready: Future[None] = Future()
+        self._stopping = False
+        self._failures_in_a_row = 0
+        self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
+        self.on_step: Callable[[Sequence[StepOutputs]], None] = discard_outputs
+        self.clients = Clients()
+        self.counters = StepCounters()
+        self.reserved_blocks: Callable[[], int] = int
+        self.core: EngineCore
+        self.scheduler: MovingScheduler
+        self.states: RequestStates
+        self.load: EngineLoad
+
+    # ---- any thread
+
+    def start(self) -> None:
+        """Build and prepare; blocks until ready. Raises what building raised."""
+        self._thread.start()
+        self._ready.result()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End after the present step; what is asked from now on fails with :class:`EngineStoppedError`."""
+        self._inbox.put(None)
+        self._thread.join(timeout_s)
+
+    def call(self, operation: Callable[[], T]) -> Future[T]:
+        """Have ``operation`` done between two steps; wakes an idle engine."""
+        future: Future[T] = Future()
+        if self._stopping:
+            future.set_exception(EngineStoppedError("the engine is stopped"))
+            return future
+        self._inbox.put(lambda: self._perform(operation, future))
+        return future
+
+    # ---- the engine's thread
+
+    def _run(self) -> None:
+        try:
+            self.core = self._build()
+            self.scheduler = self.core.scheduler
+            self.states = RequestStates(self.core.model_executor.driver_worker.worker.model_runner)
+            self._prepare(self)
+            self.refresh_load()
+        except BaseException as error:  # reported to whoever waits in start()
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(None)
+        while not self._stopping:
+            self._drain_inbox()
+            if self.scheduler.has_requests():
+                self.step()
+        self._refuse_the_rest()
+
+    def _drain_inbox(self) -> None:
+        """Do all that was asked; sleep for it when there is nothing to step for."""
+        wait = not self.scheduler.has_requests()
+        asked = False
+        while not self._stopping:
+            try:
+                operation = self._inbox.get(block=wait)
+            except queue.Empty:
+                break
+            if operation is None:
+                self._stopping = True
+            else:
+                operation()
+            asked = True
+            wait = False
+        if asked:
+            self.refresh_load()
+
+    def _perform(self, operation: Callable[[], T], future: Future[T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = operation()
+        except Exception as error:  # belongs to the caller, must not end the engine
+            future.set_exception(error)
+        else:
+            # Callbacks of the future may read the load: let it be that of after the operation.
+            future.set_result(result)
+
+    def _refuse_the_rest(self) -> None:
+        while True:
+            try:
+                operation = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if operation is not None:
+                operation()
+
+    def step(self) -> None:
+        """One engine step, its outputs and its share of the totals."""
+        began = time.perf_counter()
+        try:
+            outputs, executed = self.core.step_fn()
+            self.core.post_step(executed)
+            self._failures_in_a_row = 0
+        except Exception as error:  # of whatever kind: the engine serves others too
+            self._failures_in_a_row += 1
+            logger.exception("A step failed; the requests that were new in it end with an error.")
+            outputs = end_culprits(self.scheduler, self.states, error, self._failures_in_a_row)
+            executed = True
+        if executed:
+            self.counters.steps += 1
+            self.counters.seconds += time.perf_counter() - began
+        self._hand_out(outputs or {})
+        self.refresh_load()
+        if not executed and self.scheduler.has_requests() and self._inbox.empty():
+            time.sleep(STALLED_PAUSE_S)
+
+    def _hand_out(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        steps = [
+            self._for_client(index, outs)
+            for index, outs in outputs.items()
+            if self.clients.name(index) is not None
+        ]
+        if steps:
+            self.on_step(steps)
+
+    def _for_client(self, index: int, outputs: EngineCoreOutputs) -> StepOutputs:
+        starts = []
+        finished = []
+        for output in outputs.outputs:
+            live = self.scheduler.live[output.request_id]
+            starts.append(live.delivered_tokens)
+            live.delivered_tokens += len(output.new_token_ids)
+            self.counters.tokens += len(output.new_token_ids)
+            if output.finish_reason is not None:
+                finished.append(output.request_id)
+                del self.scheduler.live[output.request_id]
+        return StepOutputs(
+            client=self.clients.name(index) or "",
+            engine_ids=tuple(output.request_id for output in outputs.outputs),
+            starts=tuple(starts),
+            payload=codec.encode_outputs(outputs),
+            finished=tuple(finished),
+        )
+
+    def refresh_load(self) -> None:
+        """Publish the load as of now; other threads read the whole object."""
+        self.load = measure(self.scheduler, self.reserved_blocks(), self.counters)
+
+
+def discard_outputs(steps: Sequence[StepOutputs]) -> None:
+    """Where outputs go during warm-up."""

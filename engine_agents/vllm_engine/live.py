@@ -1,0 +1,25 @@
+"""What we keep of each request beside vLLM's own: for whom it runs, and what has been delivered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class LiveRequest:
+    """One request on this engine, from its Add (or adoption) to its last output."""
+
+    engine_id: str
+    client: str
+    """The gateway that its outputs go to."""
+    slo_class: str
+    tenant: str
+    rank: int
+    prompt_tokens: int
+    engine_request: bytes
+    """The request as first sent, in vLLM's encoding; travels with it."""
+    arrived_at_s: float
+    delivered_tokens: int = 0
+    """Output tokens that went out already, here or elsewhere: where the next output starts."""
+    preempted: bool = False
+    """It lost its KV cache here and waits for room."""
