@@ -1,0 +1,134 @@
+"""``python -m controlplane.gateway --pool NAME``: one gateway process.
+
+It starts without any engine being there and serves as soon as one is. SIGTERM and
+SIGINT stop it: no new connections, open streams get a grace, then it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import django
+import uvicorn
+import uvloop
+
+from console.settings.env import use_default_profile
+
+if TYPE_CHECKING:
+    from controlplane.gateway.process import GatewayProcess, Options
+
+logger = logging.getLogger("controlplane.gateway")
+
+DEFAULT_PORT = 8801
+DEFAULT_GRACE_S = 10
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m controlplane.gateway", description=__doc__)
+    parser.add_argument("--pool", required=True, help="name of the pool whose instances serve")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 = any free port")
+    parser.add_argument("--model", default="", help="path or hub name; default: the pool's")
+    parser.add_argument("--served-model-name", default="", help="what clients ask for; default: the pool's")
+    parser.add_argument("--max-model-len", type=int, default=0, help="default: the pool's, else the model's")
+    parser.add_argument("--gateway-id", default="", help="unique name; default: made up")
+    parser.add_argument("--grace-s", type=int, default=DEFAULT_GRACE_S, help="for open streams when it stops")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse(arguments)
+    use_default_profile()
+    django.setup()
+    from controlplane.gateway.composition import StartError, options_from
+
+    try:
+        listener = listen(args.host, args.port)
+        options = options_from(args, listener.getsockname()[1])
+    except (StartError, OSError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(options, listener, args.grace_s))
+
+
+async def _serve(options: Options, listener: socket.socket, grace_s: int) -> int:
+    from controlplane.gateway.composition import real_ports
+    from controlplane.gateway.process import GatewayProcess
+    from engine_agents.vllm_engine.frontend import FrontHalfError
+
+    process = GatewayProcess(options, real_ports(options.pool))
+    server = Server(_server_config(process, grace_s))
+    server.stop_on_signals(asyncio.get_running_loop())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await process.start()
+        logger.info("gateway %s serves %s at %s", options.gateway_id, options.model.served_model, options.url)
+        await serving
+    except FrontHalfError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        server.should_exit = True
+        await serving
+        return 1
+    finally:
+        await process.stop()
+    return 0
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, with signals that stop it but do not kill the process before its own clean-up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop_on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+
+    def _stop(self, number: int) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            logger.info("%s: open streams may end, new ones are not taken", signal.Signals(number).name)
+        self.should_exit = True
+
+
+def _server_config(process: GatewayProcess, grace_s: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        process.door,
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace_s,
+        timeout_keep_alive=75,
+        backlog=4096,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything slow, so that a taken port is said at once. Raises ``OSError`` in plain words."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port.") from None
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The composition root: the real world behind the gateway's ports. Needs Django set up."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import DatabaseError, close_old_connections
+
+from controlplane.fleet.models import Pool
+from controlplane.gateway.fleet_view import FleetView, StatusFeed
+from controlplane.gateway.process import Options, Ports, Rules
+from controlplane.gateway.reporting import StatusPublisher
+from controlplane.rebalancing.selectors import active_scheduling_config
+from controlplane.records.services import record_requests
+from controlplane.records.types import FinishedRequest
+from controlplane.tenancy.selectors import authenticate_key, class_rules
+from controlplane.tenancy.types import KeyIdentity
+from engine_agents.messages import GatewayStatus
+from engine_agents.vllm_engine.frontend import build_front_half
+from engine_agents.vllm_engine.frontend_port import FrontHalfConfig
+
+
+class StartError(Exception):
+    """The gateway cannot start; ``str(self)`` says what to change."""
+
+
+def options_from(args: argparse.Namespace, port: int) -> Options:
+    """What the command line says, filled up from the pool's row. Raises :class:`StartError`."""
+    named = bool(args.model and args.served_model_name)
+    pool = _pool(args.pool, needed=not named)
+    engine_args: dict[str, Any] = dict(pool.engine_args) if pool and pool.engine == Pool.Engine.VLLM else {}
+    if args.max_model_len:
+        engine_args["max_model_len"] = args.max_model_len
+    if pool and pool.engine != Pool.Engine.VLLM and not args.model:
+        raise StartError(f"pool {args.pool!r} is simulated and has no tokenizer; give --model.")
+    model = FrontHalfConfig(
+        model=args.model or pool.model_path,  # type: ignore[union-attr]
+        served_model=args.served_model_name or pool.served_model,  # type: ignore[union-attr]
+        engine_args=engine_args,
+    )
+    gateway_id = args.gateway_id or f"gateway-{secrets.token_hex(4)}"
+    return Options(gateway_id, args.pool, model, url=f"http://{args.host}:{port}")
+
+
+def _pool(name: str, *, needed: bool) -> Pool | None:
+    try:
+        pool = Pool.objects.filter(name=name).first()
+    except DatabaseError as error:
+        if not needed:
+            return None
+        raise StartError(
+            f"the database cannot be read ({type(error).__name__}): check DATABASE_URL, "
+            "run 'manage.py migrate', or give --model and --served-model-name."
+        ) from error
+    if pool is None and needed:
+        raise StartError(f"there is no pool {name!r}: create it, or give --model and --served-model-name.")
+    return pool
+
+
+def real_ports(pool: str) -> Ports:
+    """Database, Redis, vLLM, the clocks."""
+
+    def read_rules() -> Rules:
+        close_old_connections()
+        return Rules(active_scheduling_config(pool), class_rules())
+
+    return Ports(
+        lookup_key=_lookup_key,
+        write_records=_write_records,
+        read_rules=read_rules,
+        build_front=build_front_half,
+        follow_fleet=_follow_fleet,
+        publish=_publish,
+        clock=time.monotonic,
+        wall_clock=_utc_now,
+    )
+
+
+def _lookup_key(raw_key: str, now: datetime) -> KeyIdentity | None:
+    close_old_connections()
+    return authenticate_key(raw_key, now)
+
+
+def _write_records(finished: Sequence[FinishedRequest]) -> int:
+    close_old_connections()
+    return record_requests(finished)
+
+
+async def _follow_fleet(view: FleetView, on_change: Callable[[], None]) -> None:
+    await StatusFeed(view, time.monotonic, time.time, on_change).run()
+
+
+async def _publish(gateway_id: str, report: Callable[[], GatewayStatus]) -> None:
+    await StatusPublisher(gateway_id, report).run()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,135 @@
+"""What this gateway knows of its pool's instances: their reports from Redis, kept in memory.
+
+The view never blocks a request: without Redis the last reports stay valid for
+instances whose links are alive, because a link's heartbeats say that they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from controlplane import redis_client
+from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader, to_cluster_snapshot
+from controlplane.gateway.links import Target
+from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot, InstanceSnapshot
+from engine_agents.messages import InstanceStatus
+
+logger = logging.getLogger(__name__)
+
+RESYNC_INTERVAL_S = 2.0
+"""The whole hash is read so often, beside the channel: a missed message costs no more."""
+RETRY_FIRST_S, RETRY_LIMIT_S = 0.2, 5.0
+LINK_TARGET_LIMIT_S = 30.0
+"""An instance silent in Redis for longer is not sought any more."""
+REFUSAL_PAUSE_S = 0.1
+"""An instance that refused gets no work for so long, or until its next report."""
+STATUS_CHANNEL = STATUS_HASH
+
+
+class FleetView:
+    """Pure but for the arguments it is given: reports in, snapshots out."""
+
+    def __init__(self, pool: str, incarnation: str, ledger: Ledger) -> None:
+        self._pool, self._incarnation, self._ledger = pool, incarnation, ledger
+        self._reader = StatusReader()
+        self._incarnations: dict[str, str] = {}
+        self._refused_until_s: dict[str, float] = {}
+        self.redis_alive = False
+
+    def absorb(self, raw: Mapping[bytes, bytes], *, now_s: float, wall_s: float) -> None:
+        """Reports by instance id, as Redis holds them; what cannot be read is left out."""
+        for item in self._reader.absorb(raw, now_s=now_s, wall_s=wall_s):
+            if item.status.pool == self._pool and item.age_s == 0.0:
+                self._account(item.status)
+
+    def _account(self, status: InstanceStatus) -> None:
+        instance_id = status.instance_id
+        if self._incarnations.get(instance_id) != status.incarnation:
+            self._incarnations[instance_id] = status.incarnation
+            self._ledger.forget(instance_id)
+        self._ledger.reconcile(instance_id, status.seen.get(self._incarnation, -1))
+        self._refused_until_s.pop(instance_id, None)
+
+    def refused(self, instance_id: str, now_s: float) -> None:
+        """It did not take a request: its report must be old."""
+        self._refused_until_s[instance_id] = now_s + REFUSAL_PAUSE_S
+
+    def targets(self, now_s: float) -> list[Target]:
+        """Where agents of this pool listen, as last reported."""
+        return [
+            Target(item.status.instance_id, item.status.data_endpoint, item.status.incarnation)
+            for item in self._seen(now_s)
+            if item.status.data_endpoint and (not self.redis_alive or item.age_s < LINK_TARGET_LIMIT_S)
+        ]
+
+    def snapshot(
+        self, now_s: float, usable: frozenset[str], classes: Mapping[str, ClassRule]
+    ) -> ClusterSnapshot:
+        """The instances that requests can be sent to, as a policy sees them."""
+        cluster = to_cluster_snapshot(self._seen(now_s), pool=self._pool, classes=classes, taken_at_s=now_s)
+        instances = tuple(
+            self._as_now(instance, now_s) for instance in cluster.instances if instance.instance_id in usable
+        )
+        return replace(cluster, instances=instances)
+
+    def _as_now(self, instance: InstanceSnapshot, now_s: float) -> InstanceSnapshot:
+        if now_s < self._refused_until_s.get(instance.instance_id, 0.0):
+            return replace(instance, accepting=False)
+        if not self.redis_alive:
+            return replace(instance, age_s=0.0)
+        return instance
+
+    def _seen(self, now_s: float) -> Iterable[SeenStatus]:
+        return (item for item in self._reader.seen(now_s) if item.status.pool == self._pool)
+
+
+class StatusFeed:
+    """Keeps a view fed from Redis; a Redis that is away is asked again, with growing pauses."""
+
+    def __init__(
+        self,
+        view: FleetView,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._view, self._clock, self._wall, self._on_change = view, clock, wall_clock, on_change
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._follow()
+            except (redis_client.RedisError, OSError, TimeoutError) as error:
+                if self._view.redis_alive or pause_s == RETRY_FIRST_S:
+                    logger.warning("Redis is away, the last reports are used: %s", type(error).__name__)
+                pause_s = RETRY_FIRST_S if self._view.redis_alive else min(2 * pause_s, RETRY_LIMIT_S)
+                self._view.redis_alive = False
+            await asyncio.sleep(pause_s)
+
+    async def _follow(self) -> None:
+        async with redis_client.connect_async() as client, client.pubsub() as channel:
+            await channel.subscribe(redis_client.key(STATUS_CHANNEL))
+            resync_at_s = 0.0
+            while True:
+                if self._clock() >= resync_at_s:
+                    hash_name = redis_client.key(STATUS_HASH)
+                    everything = await cast(Any, client.hgetall(hash_name))
+                    if not self._view.redis_alive:
+                        logger.info("Redis answers: %d instances reported", len(everything))
+                    self._view.redis_alive = True
+                    self._take(everything)
+                    resync_at_s = self._clock() + RESYNC_INTERVAL_S
+                message = await channel.get_message(ignore_subscribe_messages=True, timeout=0.5)
+                if message is not None:
+                    self._take({b"published": message["data"]})
+
+    def _take(self, raw: Mapping[bytes, bytes]) -> None:
+        self._view.absorb(raw, now_s=self._clock(), wall_s=self._wall())
+        self._on_change()

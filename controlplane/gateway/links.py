@@ -1,0 +1,315 @@
+"""The links to agents: one ZMQ DEALER each, watched by its monitor and by heartbeats.
+
+A :class:`Link` lives as long as one connection; a connection that broke is never
+used again, because messages may be missing from it. :class:`Links` keeps one link
+per instance, makes new ones where agents are listed, and remembers aborts that
+could not be delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import msgspec
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
+
+from engine_agents.messages import (
+    PROTOCOL_VERSION,
+    Abort,
+    Hello,
+    Ready,
+    ToAgent,
+    ToGateway,
+    encode,
+)
+
+logger = logging.getLogger(__name__)
+
+HELLO_INTERVAL_S = 0.5
+HELLO_LIMIT_S = 1.8
+"""An agent gives a gateway up after 2 s without a Hello: who stood still that long must assume it."""
+SILENCE_LIMIT_S = 5.0
+"""An agent that says nothing for so long is gone (a busy one still sends a heartbeat a second)."""
+RECONNECT_FIRST_S = 0.2
+RECONNECT_LIMIT_S = 2.0
+MAX_QUEUED_MESSAGES = 20_000
+MAX_KEPT_ABORTS = 10_000
+FAIRNESS_MESSAGES = 64
+"""After so many messages in one go the other tasks get a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who this gateway is, as agents see it, and what they must agree with."""
+
+    gateway_id: str
+    incarnation: str
+    engine_version: str
+    served_model: str
+    max_model_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an agent listens; another incarnation is another agent."""
+
+    instance_id: str
+    endpoint: str
+    incarnation: str
+
+
+class LinkOwner(Protocol):
+    """Told, on the event loop, what happens on links."""
+
+    def link_ready(self, instance_id: str, ready: Ready) -> None: ...
+
+    def link_lost(self, instance_id: str, reason: str) -> None:
+        """A link that was ready is gone; nothing more comes from it."""
+
+    def link_message(self, instance_id: str, message: ToGateway) -> None: ...
+
+
+def disagreement(me: Self, ready: Ready) -> str:
+    """Why requests must not be sent there; empty when all agrees."""
+    if ready.protocol_version != PROTOCOL_VERSION:
+        return f"it speaks protocol {ready.protocol_version}, this gateway {PROTOCOL_VERSION}"
+    if ready.engine == "vllm" and ready.engine_version != me.engine_version:
+        return f"its vLLM is {ready.engine_version}, this gateway's {me.engine_version}"
+    if ready.served_model != me.served_model:
+        return f"it serves {ready.served_model!r}, this gateway {me.served_model!r}"
+    if ready.max_model_len < me.max_model_len:
+        return (
+            f"its context is {ready.max_model_len} tokens, this gateway admits {me.max_model_len};"
+            " give the gateway the same max_model_len"
+        )
+    return ""
+
+
+class Link:
+    """One connection to one agent."""
+
+    def __init__(
+        self,
+        target: Target,
+        me: Self,
+        context: zmq.asyncio.Context,
+        clock: Callable[[], float],
+        on_ready: Callable[[Link, Ready], None],
+        on_message: Callable[[str, ToGateway], None],
+        on_lost: Callable[[Link, str], None],
+    ) -> None:
+        self.target = target
+        self.ready: Ready | None = None
+        self.refused = ""
+        """Why the agent is not used although it answers."""
+        self._me, self._clock = me, clock
+        self._on_ready, self._on_message, self._on_lost = on_ready, on_message, on_lost
+        self._decoder = msgspec.msgpack.Decoder(ToGateway)
+        self._heard_s = clock()
+        self._socket = _dealer(context, me.gateway_id)
+        events = zmq.Event.DISCONNECTED | zmq.Event.CLOSED
+        self._monitor: zmq.asyncio.Socket = self._socket.get_monitor_socket(events)
+        self._socket.connect(target.endpoint)
+        self._lost = False
+        self._tasks = [
+            asyncio.create_task(self._read()),
+            asyncio.create_task(self._beat()),
+            asyncio.create_task(self._watch()),
+        ]
+
+    def send(self, message: ToAgent) -> bool:
+        """Hand a message to the connection now; ``False`` when it is full or closed."""
+        if self._lost:
+            return False
+        # With DONTWAIT the future is done when it is returned.
+        sent = cast("asyncio.Future[None]", self._socket.send(encode(message), flags=zmq.DONTWAIT))
+        return sent.exception() is None
+
+    def lose(self, reason: str) -> None:
+        """Close the connection and say so; a second call does nothing."""
+        if not self._lost:
+            self._close()
+            self._on_lost(self, reason)
+
+    def close(self) -> None:
+        """Close without telling the owner."""
+        if not self._lost:
+            self._close()
+
+    def _close(self) -> None:
+        self._lost = True
+        for task in self._tasks:
+            task.cancel()
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        # Aborts sent just before still go out.
+        self._socket.close(linger=200)
+
+    async def _read(self) -> None:
+        count = 0
+        while not self._lost:
+            frames = await self._socket.recv_multipart(copy=True)
+            self._heard_s = self._clock()
+            self._receive(frames[0])
+            count += 1
+            if count % FAIRNESS_MESSAGES == 0:
+                await asyncio.sleep(0)
+
+    def _receive(self, frame: bytes) -> None:
+        try:
+            message = self._decoder.decode(frame)
+        except msgspec.MsgspecError as error:
+            logger.error("a message of %s could not be read: %s", self.target.instance_id, error)
+            self.lose("it sent what cannot be read")
+            return
+        if isinstance(message, Ready):
+            self._greet(message)
+        elif self.ready is not None:
+            try:
+                self._on_message(self.target.instance_id, message)
+            except Exception:
+                # One bad message must not end the link: its requests would be recovered into the same.
+                logger.exception("a message of %s could not be handled", self.target.instance_id)
+
+    def _greet(self, ready: Ready) -> None:
+        if self.ready is not None:
+            if ready.incarnation != self.ready.incarnation:
+                self.lose("it started anew")
+            return
+        reason = disagreement(self._me, ready)
+        if reason != self.refused:
+            logger.error("instance %s is not used: %s", self.target.instance_id, reason)
+        self.refused = reason
+        if not reason:
+            self.ready = ready
+            self._on_ready(self, ready)
+
+    async def _beat(self) -> None:
+        # Versions are compared here, at Ready: which one must agree depends on the engine.
+        hello = Hello(gateway_id=self._me.gateway_id, incarnation=self._me.incarnation)
+        sent_s = self._clock()
+        while not self._lost:
+            if self._clock() - sent_s > HELLO_LIMIT_S:
+                self.lose("this gateway stood still, so its requests there are given up")
+                return
+            sent_s = self._clock()
+            self.send(hello)
+            await asyncio.sleep(HELLO_INTERVAL_S)
+            silent_s = self._clock() - self._heard_s
+            if silent_s > SILENCE_LIMIT_S:
+                self.lose(f"silent for {silent_s:.1f} s")
+
+    async def _watch(self) -> None:
+        """ZMQ says at once when the peer's process is gone; heartbeats would take seconds."""
+        while not self._lost:
+            event = parse_monitor_message(await self._monitor.recv_multipart())
+            if event["event"] == zmq.Event.DISCONNECTED:
+                self.lose("the connection broke")
+
+
+class Links:
+    """One link per listed instance. All calls on the event loop."""
+
+    def __init__(self, me: Self, owner: LinkOwner, clock: Callable[[], float]) -> None:
+        self._me, self._owner, self._clock = me, owner, clock
+        self._context = zmq.asyncio.Context()
+        self._links: dict[str, Link] = {}
+        self._targets: dict[str, Target] = {}
+        self._retry_at_s: dict[str, float] = {}
+        self._delay_s: dict[str, float] = {}
+        self._aborts: dict[str, tuple[str, list[str]]] = {}
+        """Undelivered, by instance: the agent's incarnation and engine ids."""
+
+    def follow(self, targets: Iterable[Target]) -> None:
+        """Be linked to exactly these; a link that works is kept until it breaks."""
+        self._targets = {target.instance_id: target for target in targets}
+        for instance_id, link in list(self._links.items()):
+            target = self._targets.get(instance_id)
+            if target is None and link.ready is None:
+                self._links.pop(instance_id).close()
+            elif target is not None and target != link.target:
+                self._retry_at_s.pop(instance_id, None)
+                link.lose("its address or incarnation changed")
+        self.connect_due()
+
+    def connect_due(self) -> None:
+        """Connect where there is no link and the pause after the last failure is over."""
+        now_s = self._clock()
+        for instance_id, target in self._targets.items():
+            if instance_id not in self._links and now_s >= self._retry_at_s.get(instance_id, 0.0):
+                self._links[instance_id] = Link(
+                    target,
+                    self._me,
+                    self._context,
+                    self._clock,
+                    self._ready,
+                    self._owner.link_message,
+                    self._lost,
+                )
+
+    def _connect(self, target: Target) -> Link:
+        hear = self._owner.link_message
+        return Link(target, self._me, self._context, self._clock, self._ready, hear, self._lost)
+
+    def usable(self) -> frozenset[str]:
+        """Instances that requests can be sent to now."""
+        return frozenset(name for name, link in self._links.items() if link.ready is not None)
+
+    def refusals(self) -> dict[str, str]:
+        """Instances that answer but disagree, and why."""
+        return {name: link.refused for name, link in self._links.items() if link.refused}
+
+    def send(self, instance_id: str, message: ToAgent) -> bool:
+        link = self._links.get(instance_id)
+        return link is not None and link.ready is not None and link.send(message)
+
+    def abort(self, instance_id: str, engine_ids: list[str]) -> None:
+        """Abort now, or as soon as the same agent is back."""
+        if self.send(instance_id, Abort(engine_ids=engine_ids)):
+            return
+        target = self._targets.get(instance_id)
+        incarnation = target.incarnation if target else ""
+        kept_for, kept = self._aborts.get(instance_id, (incarnation, []))
+        if kept_for == incarnation and len(kept) < MAX_KEPT_ABORTS:
+            self._aborts[instance_id] = (incarnation, kept + engine_ids)
+
+    def close(self) -> None:
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        self._context.destroy(linger=200)
+
+    def _ready(self, link: Link, ready: Ready) -> None:
+        instance_id = link.target.instance_id
+        self._delay_s.pop(instance_id, None)
+        logger.info("instance %s is linked at %s", instance_id, link.target.endpoint)
+        _, kept = self._aborts.pop(instance_id, ("", []))
+        if kept:
+            link.send(Abort(engine_ids=kept))
+        self._owner.link_ready(instance_id, ready)
+
+    def _lost(self, link: Link, reason: str) -> None:
+        instance_id = link.target.instance_id
+        if self._links.get(instance_id) is link:
+            del self._links[instance_id]
+        delay_s = self._delay_s.get(instance_id, RECONNECT_FIRST_S)
+        self._retry_at_s[instance_id] = self._clock() + delay_s
+        self._delay_s[instance_id] = min(2 * delay_s, RECONNECT_LIMIT_S)
+        if link.ready is not None:
+            logger.warning("instance %s is lost: %s", instance_id, reason)
+            self._owner.link_lost(instance_id, reason)
+
+
+def _dealer(context: zmq.asyncio.Context, identity: str) -> zmq.asyncio.Socket:
+    socket: zmq.asyncio.Socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.IDENTITY, identity.encode())
+    socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES)
+    socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_MESSAGES)
+    socket.setsockopt(zmq.LINGER, 0)
+    return socket

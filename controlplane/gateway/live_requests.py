@@ -1,0 +1,155 @@
+"""One live request, as the gateway's own side sees it: whose it is, when what happened."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controlplane.gateway.admission import Caller
+from controlplane.gateway.journal import Entry
+from controlplane.records.types import FinishedRequest
+from controlplane.scheduling.snapshot import RequestProfile
+from engine_agents.messages import Add
+from engine_agents.vllm_engine.frontend_port import NewRequest
+
+QUEUE_TARGETS = 20
+"""A request may wait in the queue for so many times its class's TTFT target …"""
+QUEUE_LIMIT_LEAST_S, QUEUE_LIMIT_MOST_S = 5.0, 300.0
+"""… but at least and at most so long."""
+RECOVERY_ATTEMPTS = 5
+RECOVERY_LIMIT_S = 30.0
+"""A request that lost its instance waits so long for another one."""
+RECOVERY_LIMIT_EMPTY_S = 10.0
+"""The same while no instance at all is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request of a client; it may become several requests for engines."""
+
+    http_id: str
+    caller: Caller
+    arrived_s: float
+    """Monotonic."""
+    arrived_at: datetime
+
+
+current_call: ContextVar[Call] = ContextVar("current_call")
+"""Set by the door around vLLM's app, read where the app hands a request to the gateway."""
+
+
+@dataclass(slots=True, eq=False)
+class LiveRequest:
+    """From the front half's hand-over to the last token."""
+
+    new: NewRequest
+    call: Call
+    entry: Entry
+    queued_since_s: float | None = None
+    queued_s: float = 0.0
+    lost_at_s: float | None = None
+    """Since when nobody runs it although somebody did."""
+    why_waiting: str = ""
+    first_token_s: float | None = None
+    add_seq: int = 0
+    """Of the newest Add, for the ledger."""
+    refusals: int = 0
+
+    @property
+    def request_id(self) -> str:
+        return self.new.request_id
+
+    @property
+    def profile(self) -> RequestProfile:
+        return RequestProfile(
+            request_id=self.request_id,
+            slo_class=self.call.caller.slo_class,
+            prompt_tokens=self.new.prompt_tokens,
+            arrived_at_s=self.call.arrived_s,
+            generated_tokens=len(self.entry.tokens),
+        )
+
+    @property
+    def order(self) -> tuple[int, int, float]:
+        """In the gateway's queue: interrupted requests first, then by class, then by arrival."""
+        return (0 if self.lost_at_s is not None else 1, self.call.caller.rank, self.call.arrived_s)
+
+    def queued(self, now_s: float, reason: str) -> None:
+        self.why_waiting = reason
+        if self.queued_since_s is None:
+            self.queued_since_s = now_s
+
+    def bound(self, now_s: float, seq: int) -> None:
+        if self.queued_since_s is not None:
+            self.queued_s += now_s - self.queued_since_s
+            self.queued_since_s = None
+        self.lost_at_s = None
+        self.add_seq = seq
+
+    def give_up(self, now_s: float, engines_ready: bool) -> str:
+        """Why it must not wait any longer; empty while it may."""
+        if self.entry.recoveries > RECOVERY_ATTEMPTS:
+            return f"{self.entry.recoveries} instances failed under this request"
+        if self.lost_at_s is not None:
+            limit_s = RECOVERY_LIMIT_S if engines_ready else RECOVERY_LIMIT_EMPTY_S
+            waited_s = now_s - self.lost_at_s
+            return (
+                f"its instance was lost and no other took it within {limit_s:.0f} s"
+                if waited_s > limit_s
+                else ""
+            )
+        if self.queued_since_s is not None and now_s - self.queued_since_s > self.queue_limit_s:
+            return f"no instance could take it within {self.queue_limit_s:.0f} s ({self.why_waiting})"
+        return ""
+
+    @property
+    def queue_limit_s(self) -> float:
+        caller = self.call.caller
+        rule = caller.identity.class_rules.get(caller.slo_class)
+        target_ms = rule.ttft_target_ms if rule is not None else None
+        if target_ms is None:
+            return QUEUE_LIMIT_MOST_S
+        return min(QUEUE_LIMIT_MOST_S, max(QUEUE_LIMIT_LEAST_S, QUEUE_TARGETS * target_ms / 1000))
+
+    def add_message(self, dispatch: int, seq: int) -> Add:
+        caller = self.call.caller
+        return Add(
+            request_id=self.request_id,
+            dispatch=dispatch,
+            seq=seq,
+            engine_request=self.new.engine_request,
+            prior_token_ids=self.entry.tokens,
+            slo_class=caller.slo_class,
+            tenant=caller.identity.tenant_slug,
+            rank=caller.rank,
+            prompt_tokens=self.new.prompt_tokens,
+        )
+
+    def finished(self, now_s: float, outcome: str, model: str) -> FinishedRequest:
+        """The record of it; no text, no tokens."""
+        call, entry = self.call, self.entry
+        waiting_s = now_s - self.queued_since_s if self.queued_since_s is not None else 0.0
+
+        def moment(at_s: float) -> datetime:
+            return call.arrived_at + timedelta(seconds=at_s - call.arrived_s)
+
+        return FinishedRequest(
+            request_id=self.request_id,
+            tenant_id=call.caller.identity.tenant_id,
+            key_id=call.caller.identity.key_id,
+            slo_class_asked=call.caller.asked_class,
+            slo_class_served=call.caller.slo_class,
+            model=model,
+            arrived_at=call.arrived_at,
+            first_token_at=moment(self.first_token_s) if self.first_token_s is not None else None,
+            finished_at=moment(now_s),
+            prompt_tokens=self.new.prompt_tokens,
+            output_tokens=len(entry.tokens),
+            instance_ids=tuple(entry.instances),
+            dispatches=entry.issued,
+            moves=entry.moves,
+            recoveries=entry.recoveries,
+            outcome=outcome,
+            queued_ms=(self.queued_s + waiting_s) * 1000,
+        )

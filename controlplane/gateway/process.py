@@ -1,0 +1,210 @@
+"""One gateway process: its parts put together, started, and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from controlplane.gateway.admission import KeyCache, KeyLookup
+from controlplane.gateway.app import Door
+from controlplane.gateway.fleet_view import FleetView
+from controlplane.gateway.journal import Journal
+from controlplane.gateway.links import Links, Self
+from controlplane.gateway.records import RecordWriter, Write
+from controlplane.gateway.routing import Router
+from controlplane.gateway.service import Gateway
+from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.snapshot import ClassRule
+from controlplane.tenancy.types import ClassTerms
+from engine_agents.messages import GatewayStatus
+from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
+
+logger = logging.getLogger(__name__)
+
+Work = Coroutine[Any, Any, None]
+
+TICK_S = 0.05
+POLICY_INTERVAL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the control plane says: the policy, and the SLO classes."""
+
+    config: SchedulingConfig = field(default_factory=SchedulingConfig)
+    classes: Mapping[str, ClassTerms] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is fixed for the life of the process."""
+
+    gateway_id: str
+    pool: str
+    model: FrontHalfConfig
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside: replaced by fakes in tests."""
+
+    lookup_key: KeyLookup
+    write_records: Write
+    read_rules: Callable[[], Rules]
+    """May block, may raise; called in a thread every two seconds."""
+    build_front: Callable[[FrontHalfConfig, EngineClientPort], Awaitable[FrontHalf]]
+    follow_fleet: Callable[[FleetView, Callable[[], None]], Work]
+    """Feeds the view until cancelled, calling back after each change."""
+    publish: Callable[[str, Callable[[], GatewayStatus]], Work]
+    """Publishes this gateway's reports until cancelled."""
+    clock: Callable[[], float]
+    wall_clock: Callable[[], datetime]
+
+
+class GatewayProcess:
+    """``door`` answers (with 503) from construction on; :meth:`start` makes it serve."""
+
+    def __init__(self, options: Options, ports: Ports) -> None:
+        self._options, self._ports = options, ports
+        self.incarnation = secrets.token_hex(8)
+        self._ledger = Ledger()
+        self.view = FleetView(options.pool, self.incarnation, self._ledger)
+        self._keys = KeyCache(ports.lookup_key, ports.clock, ports.wall_clock)
+        self._records = RecordWriter(ports.write_records)
+        self.door = Door(self._keys, self.health, ports.clock, ports.wall_clock)
+        self._terms: Mapping[str, ClassTerms] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.gateway: Gateway | None = None
+
+    async def start(self) -> None:
+        """Build the front half (seconds), then follow the fleet. Raises what building raises."""
+        journal = Journal(self)
+        self.gateway = gateway = Gateway(
+            model=self._options.model.served_model,
+            journal=journal,
+            view=self.view,
+            clock=self._ports.clock,
+            record=self._records.put,
+        )
+        gateway.front = self._front = await self._ports.build_front(self._options.model, gateway)
+        gateway.links = Links(self._self(gateway.front), gateway, self._ports.clock)
+        gateway.router = Router(self.view, gateway.links, self._ledger, journal)
+        self._start_tasks(gateway)
+        self.door.inner = gateway.front.app
+
+    def _start_tasks(self, gateway: Gateway) -> None:
+        for work in (
+            self._ports.follow_fleet(self.view, gateway.view_changed),
+            self._ports.publish(self._options.gateway_id, self.report),
+            self._tick(gateway),
+            self._follow_rules(gateway),
+        ):
+            self._tasks.append(asyncio.create_task(_guarded(work)))
+
+    async def stop(self) -> None:
+        """After the server has stopped: what is still open is aborted, what is finished recorded."""
+        if self.gateway is not None:
+            self.gateway.abort_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.gateway is not None:
+            self.gateway.links.close()
+            self.gateway.front.close()
+        await asyncio.to_thread(self._records.close)
+        self._keys.close()
+
+    # ---------------------------------------------------------------- the journal's editor is the front half
+
+    def trim(self, output: Any, skip: int) -> Any:
+        return self._front.trim(output, skip)
+
+    def tokens_only(self, request_id: str, token_ids: list[int]) -> Any:
+        return self._front.tokens_only(request_id, token_ids)
+
+    def continued(self, output: Any) -> Any:
+        return self._front.continued(output)
+
+    # ---------------------------------------------------------------- reports
+
+    def health(self) -> dict[str, object]:
+        gateway = self.gateway
+        if gateway is None or self.door.inner is None:
+            return {"status": "starting"}
+        usable = sorted(gateway.links.usable())
+        return {
+            "status": "ok" if usable else "no engine",
+            "instances": usable,
+            "unusable": gateway.links.refusals(),
+            "open_requests": gateway.open_requests,
+            "queued": len(gateway.router),
+        }
+
+    def report(self) -> GatewayStatus:
+        """For the dashboard; see :class:`engine_agents.messages.GatewayStatus`."""
+        gateway = self.gateway
+        assert gateway is not None
+        return GatewayStatus(
+            gateway_id=self._options.gateway_id,
+            incarnation=self.incarnation,
+            pool=self._options.pool,
+            url=self._options.url,
+            reported_at_s=self._ports.wall_clock().timestamp(),
+            open_streams=gateway.open_requests,
+            queued=len(gateway.router),
+            per_class=gateway.latency.report(self._ports.clock(), gateway.open_by_class(), self._terms),
+            pid=os.getpid(),
+        )
+
+    # ---------------------------------------------------------------- tasks
+
+    async def _tick(self, gateway: Gateway) -> None:
+        while True:
+            gateway.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def _follow_rules(self, gateway: Gateway) -> None:
+        readable = True
+        while True:
+            try:
+                rules = await asyncio.to_thread(self._ports.read_rules)
+            except Exception as error:
+                if readable:
+                    logger.warning("policy and classes cannot be read: %s", type(error).__name__)
+                readable = False
+            else:
+                readable = True
+                self._terms = rules.classes
+                gateway.router.reconfigure(rules.config, _class_rules(rules.classes))
+            await asyncio.sleep(POLICY_INTERVAL_S)
+
+    def _self(self, front: FrontHalf) -> Self:
+        return Self(
+            gateway_id=self._options.gateway_id,
+            incarnation=self.incarnation,
+            engine_version=front.engine_version,
+            served_model=self._options.model.served_model,
+            max_model_len=front.max_model_len,
+        )
+
+
+async def _guarded(work: Work) -> None:
+    try:
+        await work
+    except Exception:
+        # Without one of its tasks a gateway would go on half alive: end it, to be started anew.
+        logger.critical("a task of the gateway failed; the process ends", exc_info=True)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _class_rules(terms: Mapping[str, ClassTerms]) -> dict[str, ClassRule]:
+    return {name: ClassRule(name, term.rank, term.target_load_tokens) for name, term in terms.items()}
