@@ -8,6 +8,7 @@ from console.settings import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 STATE_DIR = env.state_directory(BASE_DIR)
+RUN_DIR = env.run_directory(STATE_DIR)
 
 SECRET_KEY = env.secret_key(STATE_DIR)
 DEBUG = False
@@ -109,8 +110,8 @@ RAY_ADDRESS = env.text("RAY_ADDRESS")
 RAY_NAMESPACE = env.text("LLUMDECK_RAY_NAMESPACE", "llumdeck")
 
 TICK_INTERVAL_MS = env.integer("LLUMDECK_TICK_INTERVAL_MS", 200, low=50, high=10_000)
-LEASE_TTL_MS = env.integer("LLUMDECK_LEASE_TTL_MS", 3_000, low=500, high=60_000)
-COMMAND_TIMEOUT_S = env.integer("LLUMDECK_COMMAND_TIMEOUT_S", 2, low=1, high=60)
+LEASE_TTL_MS = env.integer("LLUMDECK_LEASE_TTL_MS", 5_000, low=500, high=60_000)
+COMMAND_TIMEOUT_S = env.integer("LLUMDECK_COMMAND_TIMEOUT_S", 1, low=1, high=60)
 STATUS_STALE_S = env.integer("LLUMDECK_STATUS_STALE_S", 3, low=1, high=300)
 STATUS_DEAD_S = env.integer("LLUMDECK_STATUS_DEAD_S", 10, low=2, high=3_600)
 AGENT_START_TIMEOUT_S = env.integer("LLUMDECK_AGENT_START_TIMEOUT_S", 300, low=10, high=3_600)
@@ -143,6 +144,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "controlplane.fleet.tasks.reconcile_fleet",
         "schedule": 5.0,
         "options": {"expires": 4.0, "queue": "jobs"},
+    },
+    "lost-migrations": {
+        "task": "controlplane.rebalancing.tasks.close_lost_migrations",
+        "schedule": 30.0,
+        "options": {"expires": 25.0, "queue": "jobs"},
     },
     "retention": {
         "task": "controlplane.rebalancing.tasks.delete_expired_history",

@@ -6,8 +6,10 @@ Every variable has a plain default for one machine. A bad value raises
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,9 +82,23 @@ def database(directory: Path) -> dict[str, Any]:
     return parse_database_url(url)
 
 
+def run_directory(directory: Path) -> Path:
+    """Where sockets of a running fleet lie: short, because a socket's path ends at 107 bytes; not made here.
+
+    One per state directory and user, so that every command finds the same.
+    """
+    digest = hashlib.sha256(str(directory).encode()).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"llumdeck-{os.getuid()}-{digest}"
+
+
 def redis_url(directory: Path) -> str:
-    """``REDIS_URL``, else the socket of the embedded server in the state directory."""
-    return text("REDIS_URL") or f"unix://{directory / 'redis' / 'redis.sock'}"
+    """``REDIS_URL``, else the socket of the embedded server of this state directory."""
+    return text("REDIS_URL") or f"unix://{run_directory(directory) / 'redis.sock'}"
+
+
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with ``changes``, for the processes it starts."""
+    return {**os.environ, **changes}
 
 
 def parse_database_url(url: str) -> dict[str, Any]:
