@@ -8,10 +8,10 @@ frozen, waiting or already leaving never does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-ORDERS = ("shortest", "latest", "longest")
+ORDERS = ("shortest", "latest", "longest", "cover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,15 @@ def movable(candidate: Candidate) -> str:
     return "" if candidate.generated_tokens > 0 else "still in prefill"
 
 
-def _order_key(order: str) -> object:
-    keys = {
-        "shortest": lambda c: (-c.rank, c.tokens, c.engine_id),
-        "latest": lambda c: (-c.rank, -c.arrived_at_s, c.engine_id),
-        "longest": lambda c: (-c.rank, -c.tokens, c.engine_id),
+Key = Callable[[Candidate], tuple[float, ...]]
+
+
+def _order_key(order: str, need_tokens: int) -> Key:
+    keys: dict[str, Key] = {
+        "shortest": lambda c: (-c.rank, c.tokens),
+        "latest": lambda c: (-c.rank, -c.arrived_at_s),
+        "longest": lambda c: (-c.rank, -c.tokens),
+        "cover": lambda c: (-c.rank, c.tokens < need_tokens, abs(c.tokens - need_tokens)),
     }
     if order not in keys:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
@@ -68,16 +72,19 @@ def choose(
     budget_tokens: int,
     max_requests: int = 1,
     order: str = "shortest",
+    need_tokens: int = 0,
     request_id: str = "",
     spare_rank_below: int | None = None,
 ) -> tuple[Choice, ...]:
     """The requests that leave, first one first; their tokens together keep the budget.
 
-    ``request_id`` names a manual move: that request and no other. Requests of a rank
-    below ``spare_rank_below`` stay (headroom was made for them). One that exceeds what
-    is left of the budget is passed over. Raises ``ValueError`` for an unknown order.
+    ``need_tokens`` belongs to the order ``cover``: the smallest request that covers it is
+    first, then the largest below it. ``request_id`` names a manual move: that request and
+    no other. Requests of a rank below ``spare_rank_below`` stay (headroom was made for
+    them). One that exceeds what is left of the budget is passed over. Raises
+    ``ValueError`` for an unknown order.
     """
-    key = _order_key(order)
+    key = _order_key(order, need_tokens)
     if request_id:
         wanted = [c for c in candidates if c.request_id == request_id and not movable(c)]
         return tuple(
@@ -86,7 +93,7 @@ def choose(
     able = [
         c for c in candidates if not movable(c) and (spare_rank_below is None or c.rank >= spare_rank_below)
     ]
-    able.sort(key=key)  # type: ignore[arg-type]
+    able.sort(key=lambda c: (*key(c), c.engine_id))
     chosen: list[Choice] = []
     left = budget_tokens
     for position, candidate in enumerate(able):
@@ -106,6 +113,11 @@ def choose(
 
 
 def _why(candidate: Candidate, order: str, passed_over: int) -> str:
-    words = {"shortest": "shortest", "latest": "latest arrived", "longest": "longest that fits"}
+    words = {
+        "shortest": "shortest",
+        "latest": "latest arrived",
+        "longest": "longest",
+        "cover": "best covers the need",
+    }
     skipped = f", after {passed_over} passed over or moved before it" if passed_over else ""
     return f"{words[order]} of rank {candidate.rank} ({candidate.tokens} tokens){skipped}"

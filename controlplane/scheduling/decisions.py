@@ -40,7 +40,9 @@ class Migrate:
     budget_tokens: int
     max_requests: int = 1
     order: str = "shortest"
-    """Which leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``."""
+    """Which leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``, ``cover``."""
+    need_tokens: int = 0
+    """With ``cover``: what the source must be rid of; the smallest request that covers it leaves."""
 
 
 @dataclass(frozen=True, slots=True)

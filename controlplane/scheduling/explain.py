@@ -13,7 +13,7 @@ from typing import Any
 from controlplane.scheduling import filters, policies, rescheduling
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Decision, Dispatch, Migrate
-from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.ledger import NO_LEDGER, Ledger
 from controlplane.scheduling.load import freeness, headroom_tokens
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
 
@@ -58,7 +58,7 @@ def explain(
     config: SchedulingConfig,
     *,
     request: RequestProfile | None = None,
-    ledger: Ledger = rescheduling.NO_LEDGER,
+    ledger: Ledger = NO_LEDGER,
 ) -> Explanation:
     """Render why ``decision`` followed from ``snapshot``; a dispatch also needs its ``request``."""
     if isinstance(decision, Migrate):

@@ -88,3 +88,7 @@ class Ledger:
         """How many sends this instance ever got (what round robin balances)."""
         account = self._accounts.get(instance_id)
         return account.sent_total if account is not None else 0
+
+
+NO_LEDGER = Ledger()
+"""For who knows of nothing in flight; never written to."""

@@ -9,6 +9,7 @@ overloaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from controlplane.scheduling.snapshot import ClassRule, InstanceSnapshot
 
@@ -46,13 +47,8 @@ def headroom_tokens(instance: InstanceSnapshot, classes: Classes) -> int:
 def virtual_usage(instance: InstanceSnapshot, classes: Classes) -> float:
     """Sum of all rules; infinite while draining (the paper's fake request)."""
     if instance.draining:
-        return float("inf")
-    usage = instance.used_tokens + instance.reserved_tokens
-    if instance.waiting:
-        usage += instance.head_of_line_tokens
-    if classes and instance.classes:
-        usage += headroom_tokens(instance, classes)
-    return usage
+        return inf
+    return running_tokens(instance) + head_of_line_tokens(instance) + headroom_tokens(instance, classes)
 
 
 def batch_size(instance: InstanceSnapshot) -> int:
@@ -61,11 +57,21 @@ def batch_size(instance: InstanceSnapshot) -> int:
 
 
 def freeness(instance: InstanceSnapshot, classes: Classes) -> float:
-    """F = (M - sum of virtual usage) / B, in tokens per running request.
+    """F = (M - :func:`virtual_usage`) / :func:`batch_size`, in tokens per running request.
 
-    An empty instance has all its capacity; a draining one minus infinity.
+    An empty instance has all its capacity; a draining one minus infinity. Written out in
+    one piece, because the loop asks it of every instance at every tick.
     """
-    return (instance.capacity_tokens - virtual_usage(instance, classes)) / batch_size(instance)
+    if instance.draining:
+        return -inf
+    free = instance.capacity_tokens - instance.used_tokens - instance.reserved_tokens
+    requests = instance.running
+    if instance.waiting:
+        free -= instance.head_of_line_tokens
+        requests += 1
+    if classes and instance.classes:
+        free -= headroom_tokens(instance, classes)
+    return free / (requests or 1)
 
 
 def room_tokens(instance: InstanceSnapshot, in_flight_tokens: int, watermark_share: float) -> float:

@@ -8,14 +8,15 @@ dispatches by and which of the core's mechanisms it uses.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from controlplane.scheduling import dispatch as scores
-from controlplane.scheduling import rescheduling
+from controlplane.scheduling import queueing, rescheduling, scaling
 from controlplane.scheduling.config import SchedulingConfig
-from controlplane.scheduling.decisions import Decision, Dispatch, Hold, Reject
-from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.decisions import Decision, Dispatch, Hold, Hole, Migrate, Reject
+from controlplane.scheduling.ledger import NO_LEDGER, Ledger
+from controlplane.scheduling.scaling import ScalingState
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
 
 
@@ -71,15 +72,26 @@ class PlanState:
 
     sources: frozenset[str] = frozenset()
     """Instances that were sources in the last round."""
+    holes: Mapping[str, str] = field(default_factory=dict)
+    """Instance -> the request it is kept free for."""
+    scaling: ScalingState = field(default_factory=ScalingState)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (JSON types only)."""
-        return {"sources": sorted(self.sources)}
+        return {
+            "sources": sorted(self.sources),
+            "holes": dict(sorted(self.holes.items())),
+            "scaling": self.scaling.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of :meth:`to_dict`; unknown keys are ignored, so that an old state stays readable."""
-        return cls(sources=frozenset(data.get("sources", ())))
+        """Inverse of :meth:`to_dict`; what is missing is as at the start (old states stay readable)."""
+        return cls(
+            frozenset(data.get("sources", ())),
+            dict(data.get("holes", {})),
+            ScalingState.from_dict(data.get("scaling", {})),
+        )
 
 
 def dispatch(
@@ -115,15 +127,37 @@ def plan(
     snapshot: ClusterSnapshot,
     state: PlanState,
     config: SchedulingConfig,
-    ledger: Ledger = rescheduling.NO_LEDGER,
+    ledger: Ledger = NO_LEDGER,
 ) -> tuple[tuple[Decision, ...], PlanState]:
     """What should change in the fleet now? ``(decisions, the state to hand in next time)``.
 
     ``ledger`` is what the caller knows to be on its way to the instances, if anything.
     """
     policy = POLICIES[config.policy]
-    rescheduled = policy.reschedules and config.rescheduling.enabled
-    if not rescheduled:
-        return (), PlanState()
-    moves, sources = rescheduling.pair(snapshot, state.sources, config, ledger)
-    return moves, PlanState(sources)
+    classes = snapshot.classes if policy.priorities else {}
+    decisions: tuple[Decision, ...] = ()
+    sources: frozenset[str] = frozenset()
+    holes: Mapping[str, str] = {}
+    if policy.reschedules and config.rescheduling.enabled:
+        decisions, sources = rescheduling.pair(snapshot, state.sources, config, ledger, classes)
+    if policy.late_binding and (snapshot.waiters or state.holes):
+        more, holes = queueing.open_holes(snapshot, state.holes, config, ledger)
+        decisions = _merge(decisions, more)
+    if config.scaling.enabled:
+        changes, scaled = scaling.plan(snapshot, state.scaling, config)
+        return decisions + changes, PlanState(sources, holes, scaled)
+    return decisions, PlanState(sources, holes, state.scaling)
+
+
+def _merge(moves: tuple[Decision, ...], more: tuple[Hole | Migrate, ...]) -> tuple[Decision, ...]:
+    """A hole's move takes precedence over the pairing's moves of the same two instances."""
+    taken = {
+        end for move in more if isinstance(move, Migrate) for end in (move.source_id, move.destination_id)
+    }
+    held = {hole.instance_id for hole in more if isinstance(hole, Hole)} | taken
+    kept = tuple(
+        move
+        for move in moves
+        if not isinstance(move, Migrate) or not {move.source_id, move.destination_id} & held
+    )
+    return more + kept

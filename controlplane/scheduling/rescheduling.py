@@ -15,11 +15,9 @@ from __future__ import annotations
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Migrate
-from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.load import batch_size, freeness
+from controlplane.scheduling.ledger import NO_LEDGER, Ledger
+from controlplane.scheduling.load import Classes, batch_size, freeness
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot
-
-NO_LEDGER = Ledger()
 
 
 def effective_threshold(tokens_per_request: float, instance: InstanceSnapshot) -> float:
@@ -79,17 +77,24 @@ def budget_tokens(destination: InstanceSnapshot, config: SchedulingConfig) -> in
     return max(0, int(free - threshold * (destination.running + 1)))
 
 
+Rated = tuple[float, str, InstanceSnapshot]
+"""``(freeness, id, instance)``"""
+
+
 def sources(
-    snapshot: ClusterSnapshot, before: frozenset[str], config: SchedulingConfig
+    rated: list[Rated], before: frozenset[str], config: SchedulingConfig
 ) -> list[tuple[float, str, str, InstanceSnapshot]]:
     """``(freeness, id, rule, instance)``, the worst first; draining ones first of all."""
     found: list[tuple[float, str, str, InstanceSnapshot]] = []
-    limit_s = config.dispatch.staleness_limit_s
-    for instance in snapshot.instances:
-        value = freeness(instance, snapshot.classes)
-        rule = source_rule(instance, value, instance.instance_id in before, config)
-        if rule and instance.age_s <= limit_s and _may_send(instance, config):
-            found.append((value, instance.instance_id, rule, instance))
+    rules = config.rescheduling
+    threshold, any_free_share = rules.source_threshold_tokens, rules.source_free_share
+    for value, instance_id, instance in rated:
+        limit = max(threshold, instance.block_size_tokens)
+        if value >= limit and not (instance.preempted or any_free_share or instance_id in before):
+            continue
+        rule = source_rule(instance, value, instance_id in before, config)
+        if rule and instance.age_s <= config.dispatch.staleness_limit_s and _may_send(instance, config):
+            found.append((value, instance_id, rule, instance))
     found.sort(key=lambda row: row[:2])
     return found
 
@@ -99,28 +104,32 @@ def _may_send(instance: InstanceSnapshot, config: SchedulingConfig) -> bool:
     return not filters.has_migration_slot(instance, slots)
 
 
-def destinations(
-    snapshot: ClusterSnapshot, ledger: Ledger, config: SchedulingConfig
-) -> list[tuple[float, str, InstanceSnapshot]]:
-    """``(freeness, id, instance)``, the freest first."""
-    found = [
-        (value, instance.instance_id, instance)
-        for instance in snapshot.instances
-        if not destination_reason(instance, value := freeness(instance, snapshot.classes), ledger, config)
-    ]
+def destinations(rated: list[Rated], ledger: Ledger, config: SchedulingConfig) -> list[Rated]:
+    """Who can take work, the freest first."""
+    found = [row for row in rated if not destination_reason(row[2], row[0], ledger, config)]
     found.sort(key=lambda row: (-row[0], row[1]))
     return found
 
 
 def pair(
-    snapshot: ClusterSnapshot, before: frozenset[str], config: SchedulingConfig, ledger: Ledger = NO_LEDGER
+    snapshot: ClusterSnapshot,
+    before: frozenset[str],
+    config: SchedulingConfig,
+    ledger: Ledger = NO_LEDGER,
+    classes: Classes | None = None,
 ) -> tuple[tuple[Migrate, ...], frozenset[str]]:
-    """The round's moves, and who is a source now (``before`` of the next round)."""
-    giving = sources(snapshot, before, config)
+    """The round's moves, and who is a source now (``before`` of the next round).
+
+    ``classes`` are those whose headroom counts; the snapshot's by default.
+    """
+    if classes is None:
+        classes = snapshot.classes
+    rated = [(freeness(each, classes), each.instance_id, each) for each in snapshot.instances]
+    giving = sources(rated, before, config)
     if not giving:
         return (), frozenset()
     giving_ids = frozenset(row[1] for row in giving)
-    taking = [row for row in destinations(snapshot, ledger, config) if row[1] not in giving_ids]
+    taking = [row for row in destinations(rated, ledger, config) if row[1] not in giving_ids]
     moves: list[Migrate] = []
     for (_, _, rule, source), (_, _, destination) in zip(giving, taking, strict=False):
         if len(moves) == config.rescheduling.max_pairs:

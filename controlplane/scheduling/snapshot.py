@@ -77,6 +77,10 @@ class ClusterSnapshot:
     classes: Mapping[str, ClassRule] = field(default_factory=dict)
     waiters: tuple[RequestProfile, ...] = ()
     """The longest waiting request of each gateway's queue that fits nowhere (late binding)."""
+    queue_tokens: int = 0
+    """Demand of everything in the gateways' queues (late binding)."""
+    starting: int = 0
+    """Instances on their way up, not in ``instances`` yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,337 @@
+"""In which order do requests leave the fleet's queue, and who goes where? Late binding.
+
+A request waits in front of the fleet and is bound to an instance only when it can start
+there now. Order is scheduling priority, then *arrival + beta x prompt tokens* (shortest
+job first with aging). A head that fits nowhere is passed over (first fit), because one
+long prompt would otherwise block the whole cluster; after a while it gets a *hole*: an
+instance that is kept free for it.
+
+What fits is judged on reports that are a little old, so the ledger of what was sent
+since then is part of it: without it late binding falls as soon as messages take time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from controlplane.scheduling import filters
+from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.decisions import Dispatch, Hole, Migrate
+from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.load import Classes, room_tokens
+from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
+
+LOWEST_RANK = 1_000_000
+
+
+class Queued(NamedTuple):
+    """One waiting request; the tuple's order is the queue's order."""
+
+    rank: int
+    key_s: float
+    number: int
+    """Breaks ties: the order in which they came into this queue."""
+    request: RequestProfile
+    tokens: int
+    """Prompt and tokens so far: the memory it needs to start."""
+
+
+def queue_key(request: RequestProfile, beta_s_per_token: float) -> float:
+    """Arrival + beta x prompt tokens."""
+    return request.arrived_at_s + beta_s_per_token * request.prompt_tokens
+
+
+def rehome_key(request: RequestProfile, now: float, config: SchedulingConfig) -> float:
+    """Where a pre-empted request returns to: a little before now, later the more it must recompute."""
+    length = request.prompt_tokens + request.generated_tokens
+    return now - config.queue.rehome_credit_s + config.queue.beta_s_per_token * length
+
+
+def rank_of(slo_class: str, classes: Classes) -> int:
+    """Scheduling priority; a class nobody declared comes last."""
+    rule = classes.get(slo_class)
+    return rule.rank if rule is not None else LOWEST_RANK
+
+
+class FleetQueue:
+    """The waiting requests of one gateway, in order."""
+
+    def __init__(self) -> None:
+        self._order: list[Queued] = []
+        self._by_id: dict[str, Queued] = {}
+        self._number = 0
+        self._tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Queued]:
+        return iter(self._order)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._by_id
+
+    def get(self, request_id: str) -> Queued | None:
+        return self._by_id.get(request_id)
+
+    def add(self, request: RequestProfile, rank: int, key_s: float) -> Queued:
+        """Put a request in its place. Raises ``ValueError`` when it already waits."""
+        if request.request_id in self._by_id:
+            raise ValueError(f"request {request.request_id} already waits")
+        self._number += 1
+        tokens = request.prompt_tokens + request.generated_tokens
+        entry = Queued(rank, key_s, self._number, request, tokens)
+        insort(self._order, entry)
+        self._by_id[request.request_id] = entry
+        self._tokens += tokens
+        return entry
+
+    def remove(self, request_id: str) -> bool:
+        """Take it out (bound, aborted, gone); ``False`` when it was not here."""
+        entry = self._by_id.pop(request_id, None)
+        if entry is None:
+            return False
+        del self._order[bisect_left(self._order, entry)]
+        self._tokens -= entry.tokens
+        return True
+
+    def tokens(self) -> int:
+        """Demand of all who wait."""
+        return self._tokens
+
+    def longest_waiting(self) -> RequestProfile | None:
+        """The request that arrived first, what the loop may open a hole for."""
+        if not self._order:
+            return None
+        return min(self._order, key=lambda entry: (entry.request.arrived_at_s, entry.number)).request
+
+
+class _Desk:
+    """One instance during a walk: what is left there after what the walk has already given it."""
+
+    __slots__ = (
+        "block_size",
+        "cap",
+        "cap_rank",
+        "held_for",
+        "instance",
+        "requests",
+        "room",
+        "speed",
+        "unprefilled",
+        "used",
+    )
+
+    def __init__(
+        self, instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, accounted: bool
+    ) -> None:
+        tokens, requests = ledger.in_flight(instance.instance_id) if accounted else (0, 0)
+        self.instance = instance
+        self.room = room_tokens(instance, tokens, config.dispatch.watermark_share)
+        self.requests = instance.running + instance.waiting + requests
+        self.unprefilled = instance.unprefilled_tokens + tokens
+        self.used = instance.used_tokens + instance.reserved_tokens + instance.queued_tokens + tokens
+        self.block_size = instance.block_size_tokens
+        self.speed = instance.relative_speed
+        self.held_for = ""
+        self.cap = -1
+        self.cap_rank = 0
+
+    def cap_load(self, classes: Classes) -> None:
+        """Execution priority: classes below the highest hosted one fill it only up to its target."""
+        for use in self.instance.classes:
+            rule = classes.get(use.name)
+            if rule is None or rule.target_load_tokens is None or not use.running + use.waiting:
+                continue
+            if self.cap < 0 or rule.target_load_tokens < self.cap:
+                self.cap = rule.target_load_tokens
+                self.cap_rank = rule.rank
+
+    def give(self, tokens: int) -> None:
+        demand = -(-tokens // self.block_size) * self.block_size
+        self.room -= demand
+        self.used += demand
+        self.requests += 1
+        self.unprefilled += tokens
+
+
+def refusal(desk: _Desk, entry: Queued, config: SchedulingConfig) -> str:
+    """Why this request cannot start on this instance now; "" when it can."""
+    demand = -(-entry.tokens // desk.block_size) * desk.block_size
+    if desk.room < demand:
+        return "no_room"
+    limit = config.dispatch.unprefilled_limit_tokens
+    if limit and desk.unprefilled and desk.unprefilled + entry.tokens > limit:
+        return "prefill_limit"
+    if desk.held_for and desk.held_for != entry.request.request_id:
+        return "hole"
+    if desk.cap >= 0 and entry.rank > desk.cap_rank and desk.used + demand > desk.cap:
+        return "headroom"
+    return filters.for_request(desk.instance, entry.request, config)
+
+
+def desks(
+    snapshot: ClusterSnapshot,
+    ledger: Ledger,
+    config: SchedulingConfig,
+    holes: Mapping[str, str],
+    instances: Iterable[InstanceSnapshot],
+) -> list[_Desk]:
+    """What a walk sees of ``instances``; ``holes`` says which request an instance is kept for."""
+    accounted = config.dispatch.in_flight_accounting is not False
+    rows = [_Desk(instance, ledger, config, accounted) for instance in instances]
+    for desk in rows:
+        if holes:
+            desk.held_for = holes.get(desk.instance.instance_id, "")
+        if desk.instance.classes:
+            desk.cap_load(snapshot.classes)
+    return rows
+
+
+def next_dispatches(
+    queue: FleetQueue,
+    snapshot: ClusterSnapshot,
+    ledger: Ledger,
+    config: SchedulingConfig,
+    *,
+    holes: Mapping[str, str] | None = None,
+    instances: Iterable[InstanceSnapshot] | None = None,
+    request_id: str = "",
+    rule: str = "late_binding",
+) -> list[Dispatch]:
+    """Walk the queue in order and bind what can start now; the queue and the ledger are left alone.
+
+    The driver must enter each dispatch in the ledger, then send it, then remove it from
+    the queue. Room only ever grows on an instance that reports, and only a new request
+    has not been tried: so after a report it is enough to walk with ``instances=(that
+    one,)``, after an arrival with ``request_id=`` the new one; a full walk on a timer
+    catches the rest. Source: policy study, late binding with first fit.
+    """
+    rows = desks(
+        snapshot, ledger, config, holes or {}, snapshot.instances if instances is None else instances
+    )
+    if not rows:
+        return []
+    waiting: Iterable[Queued] = queue
+    if request_id:
+        entry = queue.get(request_id)
+        waiting = (entry,) if entry is not None else ()
+    return _walk(waiting, rows, config, rule)
+
+
+def _walk(
+    waiting: Iterable[Queued], rows: list[_Desk], config: SchedulingConfig, rule: str
+) -> list[Dispatch]:
+    bound: list[Dispatch] = []
+    skips_left = config.queue.max_skips
+    largest = max(desk.room for desk in rows)
+    for entry in waiting:
+        desk = pick(rows, entry, config) if entry.tokens <= largest else None
+        if desk is None:
+            if not skips_left:
+                break
+            skips_left -= 1
+            continue
+        desk.give(entry.tokens)
+        bound.append(Dispatch(entry.request.request_id, desk.instance.instance_id, rule))
+        largest = max(desk.room for desk in rows)
+    return bound
+
+
+def score(desk: _Desk, tokens: int) -> float:
+    """Room per request that would be left there, faster instances first."""
+    return (desk.room - tokens) / (desk.requests + 1) * desk.speed
+
+
+def pick(rows: list[_Desk], entry: Queued, config: SchedulingConfig) -> _Desk | None:
+    """The instance where the request can start now and most room per request is left; ties by id."""
+    chosen: _Desk | None = None
+    top = 0.0
+    tokens = entry.tokens
+    for desk in rows:
+        if desk.room < tokens:
+            continue
+        value = (desk.room - tokens) / (desk.requests + 1) * desk.speed
+        if chosen is not None and (
+            value < top or (value == top and desk.instance.instance_id > chosen.instance.instance_id)
+        ):
+            continue
+        if refusal(desk, entry, config):
+            continue
+        chosen, top = desk, value
+    return chosen
+
+
+# ---------------------------------------------------------------------------------- holes
+
+
+def open_holes(
+    snapshot: ClusterSnapshot, before: Mapping[str, str], config: SchedulingConfig, ledger: Ledger
+) -> tuple[tuple[Hole | Migrate, ...], dict[str, str]]:
+    """Keep an instance free for the longest waiter, and make room there if it must be made.
+
+    ``before`` and the result say which request an instance is kept for. The instance with
+    the smallest deficit is taken, if the others have room for that deficit; there is one
+    hole at a time, since each costs the others an instance.
+    """
+    waiter = _most_patient(snapshot, config)
+    if waiter is None:
+        return (), {}
+    rows = desks(snapshot, ledger, config, {}, snapshot.instances)
+    rows = [desk for desk in rows if not filters.for_request(desk.instance, waiter, config)]
+    tokens = waiter.prompt_tokens + waiter.generated_tokens
+    kept = next((i for i, request_id in before.items() if request_id == waiter.request_id), "")
+    desk = next((desk for desk in rows if desk.instance.instance_id == kept), None) or _cheapest(rows, tokens)
+    if desk is None:
+        return (), {}
+    instance_id = desk.instance.instance_id
+    decisions: list[Hole | Migrate] = []
+    if instance_id != kept:
+        decisions.append(Hole(waiter.request_id, instance_id, tokens))
+    move = _make_room(desk, rows, tokens, config)
+    if move is not None:
+        decisions.append(move)
+    return tuple(decisions), {instance_id: waiter.request_id}
+
+
+def _most_patient(snapshot: ClusterSnapshot, config: SchedulingConfig) -> RequestProfile | None:
+    after_s = config.queue.hole_after_s
+    if not after_s:
+        return None
+    long_ago = snapshot.taken_at_s - after_s
+    waited = [waiter for waiter in snapshot.waiters if waiter.arrived_at_s < long_ago]
+    return min(waited, key=lambda waiter: (waiter.arrived_at_s, waiter.request_id), default=None)
+
+
+def _deficit(desk: _Desk, tokens: int) -> float:
+    return -(-tokens // desk.block_size) * desk.block_size - desk.room
+
+
+def _cheapest(rows: list[_Desk], tokens: int) -> _Desk | None:
+    """Smallest deficit first; the others together must be able to take it."""
+    room = sum(max(0.0, desk.room) for desk in rows)
+    for desk in sorted(rows, key=lambda desk: (_deficit(desk, tokens), desk.instance.instance_id)):
+        if _deficit(desk, tokens) <= room - max(0.0, desk.room):
+            return desk
+    return None
+
+
+def _make_room(desk: _Desk, rows: list[_Desk], tokens: int, config: SchedulingConfig) -> Migrate | None:
+    deficit = int(_deficit(desk, tokens))
+    source = desk.instance
+    if deficit <= 0 or not source.running or filters.has_migration_slot(source):
+        return None
+    takers = [
+        other
+        for other in rows
+        if other is not desk
+        and other.room > 0
+        and not other.instance.waiting
+        and not filters.has_migration_slot(other.instance)
+    ]
+    best = max(takers, key=lambda other: (other.room, other.instance.instance_id), default=None)
+    if best is None:
+        return None
+    return Migrate(source.instance_id, best.instance.instance_id, "hole", int(best.room), 1, "cover", deficit)
