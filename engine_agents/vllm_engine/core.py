@@ -35,6 +35,11 @@ STALLED_PAUSE_S = 0.002
 """Pause after a step in which nothing could be scheduled (all wait for blocks or a grammar)."""
 
 
+in_turn = threading.Lock()
+"""Held while vLLM computes: its forward context and the CPU kernels' scratch memory belong to the
+process. An agent has one engine per process and never waits here."""
+
+
 class EngineStoppedError(RuntimeError):
     """The engine was stopped before (or while) this was asked of it."""
 
@@ -85,7 +90,8 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            self.core = self._build()
+            with in_turn:
+                self.core = self._build()
             self.scheduler = self.core.scheduler
             self.states = RequestStates(self.core.model_executor.driver_worker.worker.model_runner)
             self._prepare(self)
@@ -142,8 +148,9 @@ class EngineThread:
         """One engine step, its outputs and its share of the totals."""
         began = time.perf_counter()
         try:
-            outputs, executed = self.core.step_fn()
-            self.core.post_step(executed)
+            with in_turn:
+                outputs, executed = self.core.step_fn()
+                self.core.post_step(executed)
             self._failures_in_a_row = 0
         except Exception as error:  # of whatever kind: the engine serves others too
             self._failures_in_a_row += 1

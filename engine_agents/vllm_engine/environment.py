@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from pathlib import Path
 
 ALWAYS = {
-    # Warnings and errors only; an engine logs hundreds of lines otherwise.
-    "VLLM_LOGGING_LEVEL": "WARNING",
     # Only what the operator configured leaves the machine.
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -24,7 +23,15 @@ ALWAYS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+WITH_GPU = {
+    # Warnings and errors only; an engine logs hundreds of lines otherwise.
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
 WITHOUT_GPU = {
+    # Every start would warn ten times of what is decided here: no compilation, no tcmalloc, our scheduler.
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
     # Nothing to compile for: it would only stall the first request that asks for logprobs by two seconds.
     "TORCH_COMPILE_DISABLE": "1",
     # "auto" would bind every engine of a machine to core 0.
@@ -44,7 +51,7 @@ def has_nvidia_gpu() -> bool:
 
 def prepare() -> None:
     """Set what vLLM and torch read at import; idempotent."""
-    settings = ALWAYS if has_nvidia_gpu() else {**ALWAYS, **WITHOUT_GPU}
+    settings = ALWAYS | (WITH_GPU if has_nvidia_gpu() else WITHOUT_GPU)
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
@@ -58,5 +65,6 @@ def stay_offline_for(model: str) -> None:
 
 def quieten() -> None:
     """Silence libraries that log to the root or print banners; ours and errors stay."""
-    for name in ("vllm", "transformers", "torch.distributed", "torch._dynamo"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("vllm.triton_utils.importing", "transformers", "torch.distributed", "torch._dynamo"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
