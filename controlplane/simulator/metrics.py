@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.simulator.result import SimulationResult
+
 Values = NDArray[np.float64]
 
 LONG_PROMPT_SHARE = 0.05
@@ -68,8 +70,8 @@ class Distribution:
     def of(cls, values: Values) -> Distribution:
         if not len(values):
             return cls(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        cuts = np.percentile(values, [50, 90, 99, 99.9])
-        return cls(len(values), float(values.mean()), *map(float, cuts), float(values.max()))
+        p50, p90, p99, p999 = map(float, np.percentile(values, [50, 90, 99, 99.9]))
+        return cls(len(values), float(values.mean()), p50, p90, p99, p999, float(values.max()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,60 @@ def _kept(
         if target.tpot_s is not None:
             kept &= ~mine | np.isnan(decode) | (decode <= target.tpot_s)
     return kept
+
+
+@dataclass(frozen=True, slots=True)
+class RunMetrics:
+    """One simulated run: service, and what the fleet did for it."""
+
+    service: ServiceMetrics
+    rejected: int
+    instances_mean: float
+    """Over time, booting and draining ones included."""
+    instances_max: int
+    instance_seconds: float
+    used_share_mean: float
+    fragmentation_mean: float
+    """Free memory that blocked heads of line could use were it in one place, as a share of all memory."""
+    fragmentation_p99: float
+    migrations_done: int
+    migrations_aborted: int
+    migrated_tokens: int
+    steps: int
+    events_sha256: str
+    cpu_s: float
+
+    @classmethod
+    def of_bound(cls, service: ServiceMetrics) -> RunMetrics:
+        """A bound serves requests but has no fleet to tell of."""
+        return cls(service, 0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, "", 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure_run(result: SimulationResult, slos: Mapping[str, SloTarget] | None = None) -> RunMetrics:
+    """Metrics of a whole run. Raises :class:`ValueError` when not one request was served."""
+    served = [record for record in result.records if record.finished_s >= 0]
+    done = [move for move in result.migrations if move.outcome == "done"]
+    used = np.array([sample.used_share for sample in result.samples] or [0.0])
+    fragmentation = np.array([sample.fragmentation for sample in result.samples] or [0.0])
+    return RunMetrics(
+        service=measure(served, slos),
+        rejected=sum(record.rejected for record in result.records),
+        instances_mean=result.instance_seconds / result.end_s if result.end_s > 0 else 0.0,
+        instances_max=max((sample.instances for sample in result.samples), default=0),
+        instance_seconds=result.instance_seconds,
+        used_share_mean=float(used.mean()),
+        fragmentation_mean=float(fragmentation.mean()),
+        fragmentation_p99=float(np.percentile(fragmentation, 99)),
+        migrations_done=len(done),
+        migrations_aborted=len(result.migrations) - len(done),
+        migrated_tokens=sum(move.tokens for move in done),
+        steps=result.steps,
+        events_sha256=result.events_sha256,
+        cpu_s=result.cpu_s,
+    )
 
 
 def geometric_mean(values: Sequence[float]) -> float:

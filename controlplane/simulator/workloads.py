@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from controlplane.scheduling.snapshot import ClassRule
 from controlplane.simulator.arrivals import arrival_times, draw_classes
-from controlplane.simulator.lengths import draw_mix
+from controlplane.simulator.lengths import MIXES, draw_mix
 
 DEFAULT_CLASSES: dict[str, ClassRule] = {
     "interactive": ClassRule("interactive", rank=0),
@@ -15,6 +15,10 @@ DEFAULT_CLASSES: dict[str, ClassRule] = {
     "batch": ClassRule("batch", rank=2),
 }
 """The product's classes; none has execution priority until a target load is given."""
+
+
+class WorkloadError(ValueError):
+    """A workload cannot be made as asked for; the text says what is wrong and what there is."""
 
 
 @dataclass(slots=True)
@@ -59,17 +63,22 @@ def generate(
     """A workload of one of the paper's seven mixes (``lengths.MIXES``).
 
     ``shares`` gives each class its share of the requests (all ``standard`` by default),
-    ``classes`` their rules. Raises :class:`KeyError` for an unknown mix or class and
-    :class:`ValueError` for numbers out of range.
+    ``classes`` their rules. Raises :class:`WorkloadError` for an unknown mix or class and
+    for numbers out of range.
     """
+    if mix not in MIXES:
+        raise WorkloadError(f"no length mix {mix!r}; there are {', '.join(MIXES)}")
     rules = dict(classes or DEFAULT_CLASSES)
     shares = shares or {"standard": 1.0}
     _known_classes(shares, rules)
     if requests < 1:
-        raise ValueError(f"requests must be at least 1, got {requests}")
+        raise WorkloadError(f"requests must be at least 1, got {requests}")
     prompts, outputs = draw_mix(mix, requests, seed)
-    arrivals = arrival_times(rate_per_s, requests, seed, cv)
-    names = draw_classes(shares, requests, seed)
+    try:
+        arrivals = arrival_times(rate_per_s, requests, seed, cv)
+        names = draw_classes(shares, requests, seed)
+    except ValueError as error:
+        raise WorkloadError(str(error)) from error
     rows = zip(arrivals.tolist(), prompts.tolist(), outputs.tolist(), names, strict=True)
     return Workload(
         name=workload_name(mix, rate_per_s, cv),
@@ -86,11 +95,11 @@ def workload_name(mix: str, rate_per_s: float, cv: float) -> str:
 def scale(workload: Workload, rate: float = 1.0, length: float = 1.0) -> Workload:
     """The same workload ``rate`` times as fast, its lengths times ``length`` (at least 1 token).
 
-    Raises :class:`ValueError` for a factor that is not positive.
+    Raises :class:`WorkloadError` for a factor that is not positive.
     """
     for name, factor in (("rate", rate), ("length", length)):
         if not 0 < factor < float("inf"):
-            raise ValueError(f"{name} scale must be above 0, got {factor:g}")
+            raise WorkloadError(f"{name} scale must be above 0, got {factor:g}")
     scaled = [
         replace(
             request,
@@ -114,4 +123,4 @@ def with_shares(workload: Workload, shares: Mapping[str, float], seed: int) -> W
 def _known_classes(shares: Mapping[str, float], rules: Mapping[str, ClassRule]) -> None:
     unknown = [name for name in shares if name not in rules]
     if unknown:
-        raise KeyError(f"no SLO class {unknown[0]!r}; there are {', '.join(rules)}")
+        raise WorkloadError(f"no SLO class {unknown[0]!r}; there are {', '.join(rules)}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controlplane.simulator.workloads import generate, scale, with_shares
+from controlplane.simulator.workloads import WorkloadError, generate, scale, with_shares
 
 
 def test_a_workload_is_in_order_and_repeats():
@@ -29,7 +29,7 @@ def test_scaling_in_rate_and_length():
     assert scaled.requests[-1].arrival_s == pytest.approx(workload.requests[-1].arrival_s / 2)
     assert min(r.prompt_tokens for r in scaled.requests) == 1
     assert workload.requests == generate("S-S", 10.0, requests=200, seed=0).requests
-    with pytest.raises(ValueError, match="rate scale"):
+    with pytest.raises(WorkloadError, match="rate scale"):
         scale(workload, rate=0.0)
 
 
@@ -42,14 +42,15 @@ def test_classes_by_share_leave_the_rest_alone():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("arguments", "message"),
     [
-        ({"mix": "Q-Q"}, KeyError),
-        ({"requests": 0}, ValueError),
-        ({"shares": {"gold": 1.0}}, KeyError),
-        ({"rate_per_s": -3.0}, ValueError),
+        ({"mix": "Q-Q"}, "no length mix 'Q-Q'; there are ShareGPT"),
+        ({"requests": 0}, "requests must be at least 1"),
+        ({"shares": {"gold": 1.0}}, "no SLO class 'gold'; there are interactive"),
+        ({"shares": {"batch": 0.0, "standard": 0.0}}, "class shares"),
+        ({"rate_per_s": -3.0}, "rate must be above 0"),
     ],
 )
-def test_bad_arguments_are_refused(arguments, error):
-    with pytest.raises(error):
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(WorkloadError, match=message):
         generate(**{"mix": "S-S", "rate_per_s": 1.0, "requests": 5, **arguments})
