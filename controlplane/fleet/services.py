@@ -100,18 +100,17 @@ def add_instances(*, pool: Pool, count: int, actor: str, reason: str = "") -> li
 
 
 def start_instance(*, instance: Instance, agents: AgentClient, actor: str = SYSTEM) -> Instance:
-    """Place the agent of a pending (or unhealthy) instance; readiness is learnt from its reports.
+    """Place the agent of an instance that does not run; readiness is learnt from its reports.
 
-    A failed placement leaves the row ``unhealthy`` with the cause; it does not raise.
+    Does nothing if another process started it meanwhile. A failed placement
+    leaves the row ``unhealthy`` with the cause; it does not raise.
     """
-    if instance.state == Instance.State.UNHEALTHY or instance.state == Instance.State.STOPPED:
-        _change(instance, Instance.State.PENDING, cause="to be started again", actor=actor)
-    _change(instance, Instance.State.STARTING, cause="placing its agent", actor=actor)
+    if not _claim_start(instance, actor):
+        return instance
     try:
         agents.start(agent_config(instance), instance.pool.resources)
     except AgentError as error:
-        instance.failures += 1
-        _change(instance, Instance.State.UNHEALTHY, cause=f"did not start: {error}", actor=actor)
+        mark_unhealthy(instance=instance, cause=f"did not start: {error}", now=timezone.now())
     return instance
 
 
@@ -128,11 +127,9 @@ def stop_instance(
 ) -> Instance:
     """End the agent now, whatever runs on it (requests are recovered elsewhere). Raises :class:`AgentError`.
 
-    For a stop without recomputation drain first, or use :func:`retire_instance`.
+    For a stop without recomputation use :func:`retire_instance`.
     """
     _change(instance, Instance.State.STOPPING, cause=reason or "asked for", actor=actor)
-    agents.stop(instance.instance_id, grace_s=grace_s)
-    _change(instance, Instance.State.STOPPED, cause=reason or "asked for", actor=actor)
     audit(
         actor=actor,
         action="instance.stop",
@@ -140,6 +137,30 @@ def stop_instance(
         object_id=instance.instance_id,
         reason=reason,
     )
+    return finish_stop(instance=instance, agents=agents, grace_s=grace_s)
+
+
+def finish_stop(*, instance: Instance, agents: AgentClient, grace_s: float = 5.0) -> Instance:
+    """End the agent of an instance that is stopping. Raises :class:`AgentError`; to be tried again then."""
+    agents.stop(instance.instance_id, grace_s=grace_s)
+    _change(instance, Instance.State.STOPPED, cause=instance.cause, actor=SYSTEM)
+    return instance
+
+
+def mark_unhealthy(*, instance: Instance, cause: str, now: datetime) -> Instance:
+    """One more failed start."""
+    previous = instance.state
+    instance.failures += 1
+    instance.become(Instance.State.UNHEALTHY, cause=cause, now=now)
+    instance.save(update_fields=CHANGED_FIELDS)
+    _announce(instance, previous=previous, actor=SYSTEM)
+    return instance
+
+
+def quarantine(*, instance: Instance, now: datetime) -> Instance:
+    """Stop trying; a person has to look and start it again."""
+    cause = f"failed {instance.failures} times in a row; last: {instance.cause}"
+    _change(instance, Instance.State.QUARANTINED, cause=cause, actor=SYSTEM)
     return instance
 
 
@@ -213,6 +234,7 @@ def sync_instances(
     return [row for row, _ in changes]
 
 
+CHANGED_FIELDS = ["state", "cause", "changed_at", "failures"]
 REPORTED_FIELDS = ["state", "cause", "changed_at", "incarnation", "engine_version", "host", "pid", "failures"]
 
 
@@ -225,10 +247,27 @@ def _save_reported(changes: list[tuple[Instance, str]]) -> None:
             _announce(row, previous=previous, actor=SYSTEM)
 
 
+def _claim_start(instance: Instance, actor: str) -> bool:
+    """Make it ``starting``, unless another process has just done so."""
+    previous = instance.state
+    now = timezone.now()
+    if not instance.may_become(Instance.State.STARTING):
+        instance.become(Instance.State.PENDING, cause="to be started again", now=now)
+    instance.become(Instance.State.STARTING, cause="placing its agent", now=now)
+    claimed = Instance.objects.filter(pk=instance.pk, state=previous).update(
+        state=instance.state, cause=instance.cause, changed_at=now
+    )
+    if claimed:
+        _announce(instance, previous=previous, actor=actor)
+    else:
+        instance.refresh_from_db()
+    return bool(claimed)
+
+
 def _change(instance: Instance, state: str, *, cause: str, actor: str) -> None:
     previous = instance.state
     instance.become(state, cause=cause, now=timezone.now())
-    instance.save(update_fields=["state", "cause", "changed_at", "failures"])
+    instance.save(update_fields=CHANGED_FIELDS)
     _announce(instance, previous=previous, actor=actor)
 
 

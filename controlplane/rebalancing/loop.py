@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
@@ -24,12 +24,14 @@ from controlplane import redis_client
 from controlplane.events.publish import send
 from controlplane.events.schema import LoopChanged
 from controlplane.fleet import services as fleet
+from controlplane.fleet import watching
 from controlplane.fleet.agents import AgentClient
 from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader
 from controlplane.fleet.models import Instance
 from controlplane.fleet.reports import Limits
 from controlplane.rebalancing import outcomes, selectors, services
-from controlplane.rebalancing.degradations import Backoff, Degradations
+from controlplane.rebalancing.commands import Answered, Commander
+from controlplane.rebalancing.degradations import Degradations
 from controlplane.rebalancing.lease import Lease
 from controlplane.rebalancing.models import RequestMigration
 from controlplane.rebalancing.outcomes import OutcomeBatch
@@ -37,10 +39,9 @@ from controlplane.rebalancing.types import LoopStatus, PoolPolicy, Round
 from controlplane.scheduling.config import ConfigError
 from controlplane.scheduling.policies import PlanState
 from controlplane.scheduling.snapshot import ClassRule
-from engine_agents.messages import MigrateOutAnswer
+from engine_agents.messages import RequestInfo
 
 REFRESH_S = 1.0
-MANUAL_PATIENCE = timedelta(seconds=10)
 LONGEST_BACKOFF_S = 2.0
 MAX_UNSAVED_ROUNDS = 500
 STATUS_TTL_S = 3_600
@@ -80,9 +81,8 @@ class RebalancingLoop:
         self.epoch = 0
         self.ticks = 0
         self.overruns = 0
-        self.commands_refused = 0
         self.degraded = Degradations()
-        self._agents = agents
+        self._commander = Commander(agents, timeout_s=settings.command_timeout_s)
         self._client = redis_client.connect()
         self._lease = Lease(self._client, owner=owner, ttl_ms=settings.lease_ttl_ms)
         self._reader = StatusReader()
@@ -92,9 +92,9 @@ class RebalancingLoop:
         self._states: dict[str, PlanState] = {}
         self._unsaved: list[Round] = []
         self._unapplied: OutcomeBatch | None = None
-        self._manual: dict[str, tuple[RequestMigration, MigrateOutAnswer]] = {}
-        self._backoff = Backoff()
+        self._answered: dict[str, Answered] = {}
         self._tick_ms = 0.0
+        self._watched: list[str] = []
 
     # ----------------------------------------------------------- leading
 
@@ -185,25 +185,25 @@ class RebalancingLoop:
         self._refresh(now_s, now)
         self.ticks += 1
         rounds = self._plan(seen, now)
-        self._command_manual(seen, now_s, now)
-        self._command(rounds, now_s)
-        self._settle_wishes(seen, now_s)
-        self._note_unreachable(now)
+        self._command(rounds, seen, now_s, now)
         self._store(rounds, batch, seen, now_s, now)
+        detail = self._commander.look(self._watched, now_s=now_s)
         self._tick_ms = (time.perf_counter() - started_s) * 1000
-        self._report(len(seen), now)
+        self._report(len(seen), detail, now)
         return rounds
 
     def _read(self, now_s: float, now: datetime) -> tuple[list[SeenStatus], OutcomeBatch | None]:
         pipeline = self._client.pipeline(transaction=False)
         self._lease.renew_in(pipeline)
         pipeline.hgetall(redis_client.key(STATUS_HASH))
+        watching.read_watched_in(pipeline, wall_s=now.timestamp())
         if self._cursor is not None and self._unapplied is None:
             outcomes.read_in(pipeline, cursor=self._cursor)
-        renewed, raw, *stream = pipeline.execute()
+        renewed, raw, watched, *stream = pipeline.execute()
         if not renewed:
             raise LeaseLostError
         self.degraded.works("redis")
+        self._watched = watching.names(watched)
         seen = self._reader.absorb(cast(dict[bytes, bytes], raw), now_s=now_s, wall_s=now.timestamp())
         batch = outcomes.parse(stream[0], cursor=cast(str, self._cursor)) if stream else self._unapplied
         return seen, batch
@@ -261,69 +261,19 @@ class RebalancingLoop:
             now=now,
         )
 
-    # ----------------------------------------------------------- commands
-
-    def _command(self, rounds: Sequence[Round], now_s: float) -> None:
-        for done in rounds:
-            done.commands = [
-                each for each in done.commands if not self._backoff.waits(each.source_id, now_s=now_s)
-            ]
-        commands = [command for done in rounds for command in done.commands]
-        answers = self._agents.migrate_out(commands, timeout_s=self.settings.command_timeout_s)
-        given = iter(answers)
-        for done in rounds:
-            done.answers = [next(given) for _ in done.commands]
-        for command, answer in zip(commands, answers, strict=True):
-            self._learn(command.source_id, answer, now_s)
-
-    def _settle_wishes(self, seen: Sequence[SeenStatus], now_s: float) -> None:
-        """Tell agents to drain or undrain where their report and the row's wish differ."""
-        wishes = {
-            name: wish
-            for name, wish in _unsettled(self._view.rows, seen, self.settings.limits).items()
-            if not self._backoff.waits(name, now_s=now_s)
-        }
-        if not wishes:
-            return
-        problems = self._agents.set_accepting(
-            wishes, lease_epoch=self.epoch, timeout_s=self.settings.command_timeout_s
-        )
-        for name in wishes:
-            if name in problems:
-                self._backoff.failed(name, now_s=now_s)
-            else:
-                self._backoff.works(name)
-
-    def _note_unreachable(self, now: datetime) -> None:
-        names = self._backoff.names()
-        if names:
+    def _command(
+        self, rounds: Sequence[Round], seen: Sequence[SeenStatus], now_s: float, now: datetime
+    ) -> None:
+        asked = [row for row in self._view.requested if row.migration_id not in self._answered]
+        answered = self._commander.move_asked(asked, seen, epoch=self.epoch, now_s=now_s, now=now)
+        self._answered |= {row.migration_id: (row, answer) for row, answer in answered}
+        self._commander.move(rounds, now_s=now_s)
+        stale_s = self.settings.limits.stale_s
+        self._commander.settle_wishes(self._view.rows, seen, epoch=self.epoch, stale_s=stale_s, now_s=now_s)
+        if names := self._commander.unreachable():
             self.degraded.failed("agents", f"no answer from {', '.join(names)}", wall_s=now.timestamp())
         else:
             self.degraded.works("agents")
-
-    def _command_manual(self, seen: Sequence[SeenStatus], now_s: float, now: datetime) -> None:
-        """Command the moves that people asked for, once each; the answers are stored with the tick."""
-        asked = [row for row in self._view.requested if row.migration_id not in self._manual]
-        pairs = [(row, services.manual_command(row, seen, epoch=self.epoch)) for row in asked]
-        ready = [(row, command) for row, command in pairs if command is not None]
-        answers = self._agents.migrate_out(
-            [command for _, command in ready], timeout_s=self.settings.command_timeout_s
-        )
-        for (row, command), answer in zip(ready, answers, strict=True):
-            self._learn(command.source_id, answer, now_s)
-            self._manual[row.migration_id] = (row, answer)
-        for row in (row for row, command in pairs if command is None):
-            if now - row.started_at > MANUAL_PATIENCE:
-                refusal = MigrateOutAnswer(accepted=False, reason=f"{row.destination} does not report")
-                self._manual[row.migration_id] = (row, refusal)
-
-    def _learn(self, source_id: str, answer: MigrateOutAnswer, now_s: float) -> None:
-        if answer.accepted:
-            self._backoff.works(source_id)
-            return
-        self.commands_refused += 1
-        if answer.reason.startswith("unreachable"):
-            self._backoff.failed(source_id, now_s=now_s)
 
     # ----------------------------------------------------------- memory
 
@@ -344,8 +294,8 @@ class RebalancingLoop:
             self._forget_written()
 
     def _write(self, seen: Sequence[SeenStatus], now_s: float, now: datetime) -> None:
-        if self._manual:
-            services.record_manual_answers(self._manual.values(), now=now)
+        if self._answered:
+            services.record_manual_answers(self._answered.values(), now=now)
         if self._unsaved:
             services.record_rounds(self._unsaved)
         if self._unapplied:
@@ -357,7 +307,7 @@ class RebalancingLoop:
         )
 
     def _forget_written(self) -> None:
-        self._manual.clear()
+        self._answered.clear()
         self._unsaved.clear()
         if self._unapplied:
             self._cursor = self._unapplied.cursor
@@ -373,13 +323,17 @@ class RebalancingLoop:
             interval_ms=round(self.settings.interval_s * 1000),
             overruns=self.overruns,
             instances=instances,
-            commands_refused=self.commands_refused,
+            commands_refused=self._commander.refused,
             degraded=self.degraded.listed(),
         )
 
-    def _report(self, instances: int, now: datetime) -> None:
+    def _report(self, instances: int, detail: dict[str, list[RequestInfo]], now: datetime) -> None:
+        pipeline = self._client.pipeline(transaction=False)
         payload = msgspec.json.encode(self.status(instances=instances, now=now))
-        self._client.set(redis_client.key(selectors.LOOP_STATUS_KEY), payload, ex=STATUS_TTL_S)
+        pipeline.set(redis_client.key(selectors.LOOP_STATUS_KEY), payload, ex=STATUS_TTL_S)
+        if detail:
+            watching.show_in(pipeline, detail, wall_s=now.timestamp())
+        pipeline.execute()
 
     def _announce(self, leader: str, reason: str, now: datetime) -> None:
         logger.info("rebalancing loop, epoch %d: %s %s", self.epoch, self.owner, reason)
@@ -397,19 +351,6 @@ def be_impatient_with_the_database(limit_ms: int = 1_000) -> None:
                 cursor.execute(f"SET statement_timeout = {2 * int(limit_ms)}")
     except DatabaseError as error:
         logger.warning("the database keeps its own time-outs: %s", error)
-
-
-def _unsettled(rows: Sequence[Instance], seen: Sequence[SeenStatus], limits: Limits) -> dict[str, bool]:
-    """Ready instances whose fresh report differs from the wish of their row."""
-    wishes = {row.instance_id: row.accepting for row in rows}
-    return {
-        item.status.instance_id: wishes[item.status.instance_id]
-        for item in seen
-        if item.status.instance_id in wishes
-        and item.status.state == "ready"
-        and item.age_s <= limits.stale_s
-        and item.status.accepting != wishes[item.status.instance_id]
-    }
 
 
 def _highest_epoch(seen: Sequence[SeenStatus]) -> int:

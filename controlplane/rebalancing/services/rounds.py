@@ -103,6 +103,7 @@ def _commands(
                 lease_epoch=epoch,
                 budget_tokens=move.budget_tokens,
                 max_requests=move.max_requests,
+                order=policy.config.rescheduling.request_order,
             ),
         )
         for index, move in enumerate(moves)

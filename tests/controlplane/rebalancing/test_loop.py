@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import msgspec
+import pytest
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+
+from controlplane.fleet import services as fleet
+from controlplane.fleet.agents import FakeAgentClient
+from controlplane.fleet.models import Instance
+from controlplane.rebalancing import selectors, services
+from controlplane.rebalancing.loop import LeaseLostError, LoopSettings, RebalancingLoop
+from controlplane.rebalancing.models import LoopState, RebalanceRound, RequestMigration
+from controlplane.rebalancing.serialisation import decisions_from_data, snapshot_from_data
+from controlplane.rebalancing.types import LoopStatus
+from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.policies import PlanState, plan
+from tests.controlplane import builders
+from tests.controlplane.builders import NOW
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def agents() -> FakeAgentClient:
+    return FakeAgentClient()
+
+
+@pytest.fixture
+def fleet_of_two(live_redis, chat_pool, sent_events):
+    """One crowded and one idle instance, with rows and reports."""
+    for name in ("chat-1", "chat-2"):
+        builders.instance(name, of=chat_pool)
+    builders.report(live_redis, builders.crowded("chat-1"), builders.status("chat-2"))
+    return live_redis
+
+
+def leader(agents: FakeAgentClient, owner: str = "one") -> RebalancingLoop:
+    candidate = RebalancingLoop(owner=owner, agents=agents, settings=LoopSettings())
+    assert candidate.lead(now_s=100.0, now=NOW)
+    return candidate
+
+
+def tick(loop: RebalancingLoop, after_s: float = 0.2):
+    return loop.tick(now_s=100.0 + after_s, now=NOW + timedelta(seconds=after_s))
+
+
+def reported() -> LoopStatus:
+    status = selectors.loop_status()
+    assert status is not None
+    return status
+
+
+# --------------------------------------------------------------- deciding
+
+
+def test_a_crowded_instance_is_told_to_hand_work_to_the_idle_one(fleet_of_two, agents):
+    tick(leader(agents))
+    (command,) = agents.moves
+    assert command.source_id == "chat-1"
+    assert command.message.destination_instance_id == "chat-2"
+    assert command.message.destination_peer_endpoint == "tcp://127.0.0.1/chat-2"
+    row = RequestMigration.objects.get()
+    assert (row.source, row.destination, row.state) == ("chat-1", "chat-2", "commanded")
+    assert row.round == RebalanceRound.objects.get()
+
+
+def test_recorded_rounds_decided_again_by_the_core_say_the_same(fleet_of_two, agents):
+    loop = leader(agents)
+    for number in range(1, 6):
+        load = builders.crowded("chat-1", seq=number, used_blocks=799 - 4 * number, running=20 - number)
+        builders.report(fleet_of_two, load, builders.status("chat-2", seq=number, used_blocks=number))
+        tick(loop, after_s=0.2 * number)
+    recorded = list(RebalanceRound.objects.all())
+    assert len(recorded) >= 3
+    for row in recorded:
+        again, _ = plan(
+            snapshot_from_data(row.snapshot),
+            PlanState.from_dict(row.state_before),
+            SchedulingConfig.from_dict(row.config),
+        )
+        assert again == decisions_from_data(row.decisions)
+
+
+def test_a_round_that_decides_nothing_is_not_stored(live_redis, chat_pool, agents):
+    builders.instance(of=chat_pool)
+    builders.report(live_redis, builders.status("chat-1"))
+    tick(leader(agents))
+    assert not RebalanceRound.objects.exists()
+    assert reported().tick == 1
+
+
+def test_an_activated_policy_takes_effect_within_a_second(fleet_of_two, agents, chat_pool):
+    loop = leader(agents)
+    tick(loop)
+    version = services.create_policy_version(pool=chat_pool, config={"policy": "round_robin"}, actor="ann")
+    services.activate_policy_version(version=version, actor="ann")
+    assert tick(loop, after_s=1.3)[0].decisions == ()
+
+
+def test_queries_of_a_tick_do_not_grow_with_the_fleet(live_redis, chat_pool, agents, sent_events):
+    loop = leader(agents)
+    tick(loop)
+    counts = []
+    for size in (4, 40):
+        names = [f"chat-{number}" for number in range(size)]
+        Instance.objects.all().delete()
+        for number, name in enumerate(names):
+            builders.instance(name, of=chat_pool)
+            make = builders.crowded if number % 2 else builders.status
+            builders.report(live_redis, make(name, seq=size))
+        with CaptureQueriesContext(connection) as queries:
+            rounds = tick(loop, after_s=1 + size / 10)
+        assert len(rounds[0].commands) == size // 2
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+# --------------------------------------------------------------- leading
+
+
+def test_a_second_candidate_does_not_lead(live_redis, agents):
+    leader(agents)
+    second = RebalancingLoop(owner="two", agents=agents, settings=LoopSettings())
+    assert not second.lead(now_s=100.0, now=NOW)
+
+
+def test_a_paused_leader_ends_and_its_late_commands_are_refused(fleet_of_two, agents):
+    paused = leader(agents, "one")
+    tick(paused)
+    fleet_of_two.delete("llumdeck:loop:lease")
+    follower = leader(agents, "two")
+    tick(follower)
+    assert follower.epoch == paused.epoch + 1
+    with pytest.raises(LeaseLostError):
+        tick(paused)
+
+    moves_before = len(agents.moves)
+    late = paused._plan(paused._reader.seen(101.0), NOW)
+    answers = agents.migrate_out(late[0].commands, timeout_s=1.0)
+    assert [answer.accepted for answer in answers] == [False]
+    assert len(agents.moves) == moves_before
+    assert agents.refused_epochs == 1
+
+
+def test_an_emptied_redis_cannot_set_the_epoch_back(live_redis, agents):
+    epochs = []
+    for name in ("one", "two", "three"):
+        epochs.append(leader(agents, name).epoch)
+        live_redis.flushall()
+    assert epochs == sorted(set(epochs))
+
+
+def test_an_emptied_database_cannot_set_the_epoch_back(live_redis, agents):
+    first = leader(agents, "one")
+    builders.report(live_redis, builders.status("chat-1", lease_epoch=first.epoch + 41))
+    LoopState.objects.all().delete()
+    live_redis.delete("llumdeck:loop:lease")
+    assert leader(agents, "two").epoch == first.epoch + 42
+
+
+def test_a_leader_that_meets_a_higher_epoch_goes_above_it(fleet_of_two, agents):
+    loop = leader(agents)
+    builders.report(fleet_of_two, builders.crowded("chat-1", seq=2, lease_epoch=500))
+    tick(loop)
+    assert loop.epoch == 501
+    assert agents.moves[-1].message.lease_epoch == 501
+
+
+# --------------------------------------------------------------- outages
+
+
+def test_without_redis_a_tick_decides_nothing(fleet_of_two, agents):
+    loop = leader(agents)
+    fleet_of_two.flushall()
+    with pytest.raises(LeaseLostError):
+        tick(loop)
+    assert agents.moves == []
+
+
+def test_without_the_database_the_loop_decides_on_and_stores_later(fleet_of_two, agents, monkeypatch):
+    loop = leader(agents)
+    tick(loop)
+
+    def broken(*args, **kwargs):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(services, "record_rounds", broken)
+        locked.setattr(selectors, "requested_migrations", broken)
+        tick(loop, after_s=0.4)
+        tick(loop, after_s=0.6)
+        assert [each.part for each in reported().degraded] == ["database"]
+        assert RebalanceRound.objects.count() == 1
+    assert len(agents.moves) == 3
+    tick(loop, after_s=0.8)
+    assert RebalanceRound.objects.count() == RequestMigration.objects.count() == 4
+    assert reported().degraded == []
+
+
+def test_an_unreachable_agent_is_listed_and_not_asked_every_tick(fleet_of_two, agents):
+    agents.unreachable.add("chat-1")
+    loop = leader(agents)
+    tick(loop)
+    tick(loop, after_s=0.3)
+    assert reported().commands_refused == 1
+    assert [each.part for each in reported().degraded] == ["agents"]
+    agents.unreachable.clear()
+    tick(loop, after_s=2.0)
+    assert reported().degraded == []
+
+
+def test_a_pool_whose_policy_fails_leaves_the_others_alone(fleet_of_two, agents, monkeypatch):
+    other = builders.pool("code")
+    builders.instance("code-1", of=other)
+    real = services.plan_round
+
+    def failing(policy, *args, **kwargs):
+        if policy.pool == "code":
+            raise ZeroDivisionError
+        return real(policy, *args, **kwargs)
+
+    monkeypatch.setattr(services, "plan_round", failing)
+    loop = leader(agents)
+    assert [each.policy.pool for each in tick(loop)] == ["chat"]
+    assert [each.part for each in reported().degraded] == ["policy of code"]
+
+
+# --------------------------------------------------------------- wishes, moves, outcomes
+
+
+def test_a_drain_reaches_the_agent_and_is_repeated_until_it_reports_it(fleet_of_two, agents):
+    fleet.drain_instance(instance=Instance.objects.get(instance_id="chat-1"), actor="ann")
+    loop = leader(agents)
+    tick(loop)
+    assert agents.accepting == {"chat-1": False}
+    agents.accepting.clear()
+    tick(loop, after_s=0.4)
+    assert agents.accepting == {"chat-1": False}
+    builders.report(fleet_of_two, builders.status("chat-1", seq=2, accepting=False))
+    agents.accepting.clear()
+    tick(loop, after_s=0.6)
+    assert agents.accepting == {}
+    assert Instance.objects.get(instance_id="chat-1").state == "drained"
+
+
+def test_a_draining_instance_hands_its_work_away(fleet_of_two, agents):
+    builders.report(fleet_of_two, builders.status("chat-1", seq=2, running=2, used_blocks=10))
+    fleet.drain_instance(instance=Instance.objects.get(instance_id="chat-1"), actor="ann")
+    tick(leader(agents))
+    assert [(each.source_id, each.message.rule) for each in agents.moves] == [("chat-1", "drain")]
+
+
+def test_a_move_asked_for_by_a_person_is_commanded_once(fleet_of_two, agents):
+    row = services.request_migration(
+        request_id="r-7", source_id="chat-1", destination_id="chat-2", actor="ann"
+    )
+    loop = leader(agents)
+    tick(loop)
+    tick(loop, after_s=0.4)
+    manual = [each.message for each in agents.moves if each.message.rule == "manual"]
+    assert [(each.migration_id, each.request_id) for each in manual] == [(row.migration_id, "r-7")]
+    row.refresh_from_db()
+    assert row.state == "commanded"
+
+
+def test_a_refused_move_says_why(fleet_of_two, agents):
+    agents.unreachable.add("chat-1")
+    row = services.request_migration(
+        request_id="r-7", source_id="chat-1", destination_id="chat-2", actor="ann"
+    )
+    tick(leader(agents))
+    row.refresh_from_db()
+    assert (row.state, row.reason) == ("refused", "unreachable: does not answer")
+
+
+def test_outcomes_reach_the_rows_once_even_under_a_new_leader(fleet_of_two, agents, sent_events):
+    loop = leader(agents)
+    tick(loop)
+    migration_id = agents.moves[0].message.migration_id
+    for state in ("reserving", "copying", "done"):
+        builders.report_outcome(fleet_of_two, builders.outcome(migration_id, state, downtime_ms=7.5))
+    tick(loop, after_s=0.4)
+    row = RequestMigration.objects.get(migration_id=migration_id)
+    assert (row.state, row.downtime_ms) == ("done", 7.5)
+    loop.resign(now=NOW)
+    sent_events.clear()
+    tick(leader(agents, "two"), after_s=0.6)
+    assert migration_id not in [getattr(event, "migration_id", "") for event in sent_events]
+
+
+def test_the_status_key_tells_how_the_loop_does(fleet_of_two, agents):
+    loop = leader(agents)
+    tick(loop)
+    status = reported()
+    assert (status.leader, status.epoch, status.tick, status.instances) == ("one", loop.epoch, 1, 2)
+    assert msgspec.json.decode(fleet_of_two.get("llumdeck:loop:status"))["degraded"] == []
+
+
+# --------------------------------------------------------------- running
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_running_loop_ticks_and_stops_when_told(fleet_of_two, agents):
+    loop = RebalancingLoop(owner="one", agents=agents, settings=LoopSettings(interval_s=0.02))
+
+    class StopAfterThree(threading.Event):
+        def is_set(self) -> bool:
+            return loop.ticks >= 3
+
+    assert loop.run(StopAfterThree()) == "stopped"
+    assert loop.ticks == 3
+    assert fleet_of_two.get("llumdeck:loop:lease") is None
+
+
+def test_a_candidate_beside_a_leader_returns_at_once(live_redis, agents):
+    leader(agents)
+    second = RebalancingLoop(owner="two", agents=agents, settings=LoopSettings())
+    assert second.run(threading.Event()) == "another leads"
