@@ -1,0 +1,95 @@
+"""``manage.py up``: the whole of Llumdeck on this machine, in the foreground; Ctrl-C ends it all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from rich.console import Console
+
+from console.process.options import TINY_MODEL, Options
+from console.process.output import Terminal
+from console.process.run import Workload, run
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Command(BaseCommand):
+    help = "Run everything on this machine: Redis, Ray, engines, gateway, console, workers. Ctrl-C ends it."
+    requires_system_checks = []
+    workload: Workload | None = None
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--engines", type=_count, default=2, help="vLLM engines to run (default 2)")
+        add("--model", default=TINY_MODEL, help="folder or hub name; default: a tiny one made here")
+        add("--served-model", default="", help="what clients ask for; default: the model's own name")
+        add("--max-model-len", type=int, default=0, help="longest request in tokens; default: the model's")
+        add("--kv-memory-mib", type=_count, default=64, help="KV cache per engine (default 64 MiB)")
+        add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+        add("--console-port", type=_port, default=8800, help="default 8800")
+        add("--gateway-port", type=_port, default=8801, help="default 8801")
+        add("--ignore-memory", action="store_true", help="start even if memory looks too little")
+
+    def handle(self, *args: Any, **given: Any) -> None:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # our own probes are no news
+        terminal = Terminal(Console(highlight=False))
+        status = asyncio.run(run(options_from(given), terminal, self.workload))
+        if status:
+            sys.exit(status)
+
+
+def options_from(given: dict[str, Any]) -> Options:
+    host = given["host"]
+    return Options(
+        state_dir=settings.STATE_DIR,
+        run_dir=settings.RUN_DIR,
+        project_dir=settings.BASE_DIR,
+        engines=given["engines"],
+        model=given["model"],
+        served_model=given["served_model"],
+        max_model_len=given["max_model_len"],
+        kv_memory_mib=given["kv_memory_mib"],
+        host=host,
+        console_port=given["console_port"],
+        gateway_port=given["gateway_port"],
+        redis_url="" if settings.REDIS_EMBEDDED else settings.REDIS_URL,
+        ray_address=settings.RAY_ADDRESS,
+        gpus=int(has_nvidia_gpu()),
+        ignore_memory=given["ignore_memory"],
+        allowed_hosts=""
+        if host in LOOPBACK
+        else ",".join([*settings.ALLOWED_HOSTS, host, socket.gethostname()]),
+    )
+
+
+def has_nvidia_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists()
+
+
+def _allowed_hosts(host: str) -> str:
+    """Listening beyond this machine, the console is opened under the machine's names, too."""
+    if host in LOOPBACK:
+        return ""
+    return ",".join([*settings.ALLOWED_HOSTS, host, socket.gethostname()])
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1_000_000:
+        raise ValueError
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 65_535:
+        raise ValueError
+    return value

@@ -1,0 +1,65 @@
+"""What can be chosen for one run of the whole stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+TINY_MODEL = "tiny"
+POOL = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Arguments of ``manage.py up``, and what the settings say."""
+
+    state_dir: Path
+    run_dir: Path
+    project_dir: Path
+    engines: int = 2
+    model: str = TINY_MODEL
+    """``tiny`` (made on the spot), a folder, or a hub's name."""
+    served_model: str = ""
+    """What clients ask for; empty: made from ``model``."""
+    max_model_len: int = 0
+    kv_memory_mib: int = 64
+    host: str = "127.0.0.1"
+    console_port: int = 8800
+    gateway_port: int = 8801
+    redis_url: str = ""
+    """Given: no Redis of our own."""
+    ray_address: str = ""
+    """Given: no Ray of our own."""
+    gpus: int = 0
+    ignore_memory: bool = False
+    allowed_hosts: str = ""
+
+    @property
+    def is_tiny(self) -> bool:
+        return self.model == TINY_MODEL
+
+    @property
+    def model_path(self) -> str:
+        if self.is_tiny:
+            return str(self.state_dir / "models" / "tiny")
+        path = Path(self.model).expanduser()
+        return str(path.resolve()) if path.is_dir() else self.model
+
+    @property
+    def served_name(self) -> str:
+        if self.served_model:
+            return self.served_model
+        return "llumdeck-tiny" if self.is_tiny else self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def shown_host(self) -> str:
+        """What a browser on this machine can open."""
+        return "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+
+    @property
+    def console_url(self) -> str:
+        return f"http://{self.shown_host}:{self.console_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://{self.shown_host}:{self.gateway_port}"

@@ -1,0 +1,43 @@
+"""Is it ready? One short question each; the answer is a problem in a few words, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+
+from console.process.child import Probe, Problem
+from controlplane import redis_client
+
+TIMEOUT_S = 2.0
+
+
+def answers_http(url: str) -> Probe:
+    """Ready when a GET is answered with any 2xx."""
+
+    async def probe() -> Problem:
+        try:
+            async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+                response = await client.get(url)
+        except httpx.HTTPError as error:
+            return f"{url}: {type(error).__name__}"
+        return "" if response.is_success else f"{url} answers {response.status_code}"
+
+    return probe
+
+
+async def redis_answers() -> Problem:
+    """The Redis of the settings, embedded or not."""
+    return await asyncio.to_thread(redis_client.problem)
+
+
+def listens(host: str, port: int) -> Probe:
+    async def probe() -> Problem:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            return f"{host}:{port}: {error or 'no answer in time'}"
+        writer.close()
+        return ""
+
+    return probe

