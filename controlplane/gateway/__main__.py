@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(options: Options, listener: socket.socket, grace_s: int) -> int:
     from controlplane.gateway.composition import real_ports
     from controlplane.gateway.process import GatewayProcess
-    from engine_agents.vllm_engine.frontend import FrontHalfError
+    from engine_agents.vllm_engine.frontend_port import FrontHalfError
 
     process = GatewayProcess(options, real_ports(options.pool))
     server = Server(_server_config(process, grace_s))

@@ -77,6 +77,7 @@ _anything = msgspec.json.Decoder()
 def read_envelope(body: bytes) -> Envelope:
     """Check a body's form and bounds. Raises :class:`RefusedError` (400); leaves fine points to vLLM."""
     try:
+        body.decode()
         fields = _fields.decode(body)
     except msgspec.ValidationError:
         # JSON, but no object: vLLM says what it expected. It must be whole JSON all the same.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import importlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +23,8 @@ from controlplane.records.types import FinishedRequest
 from controlplane.tenancy.selectors import authenticate_key, class_rules
 from controlplane.tenancy.types import KeyIdentity
 from engine_agents.messages import GatewayStatus
-from engine_agents.vllm_engine.frontend import build_front_half
-from engine_agents.vllm_engine.frontend_port import FrontHalfConfig
+from engine_agents.vllm_engine.environment import stay_offline_for
+from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 
 
 class StartError(Exception):
@@ -73,7 +75,7 @@ def real_ports(pool: str) -> Ports:
         lookup_key=_lookup_key,
         write_records=_write_records,
         read_rules=read_rules,
-        build_front=build_front_half,
+        build_front=_build_front,
         follow_fleet=_follow_fleet,
         publish=_publish,
         clock=time.monotonic,
@@ -89,6 +91,14 @@ def _lookup_key(raw_key: str, now: datetime) -> KeyIdentity | None:
 def _write_records(finished: Sequence[FinishedRequest]) -> int:
     close_old_connections()
     return record_requests(finished)
+
+
+async def _build_front(config: FrontHalfConfig, port: EngineClientPort) -> FrontHalf:
+    """vLLM takes seconds to import: meanwhile the door answers that the gateway is starting."""
+    stay_offline_for(config.model)
+    frontend = await asyncio.to_thread(importlib.import_module, "engine_agents.vllm_engine.frontend")
+    front: FrontHalf = await frontend.build_front_half(config, port)
+    return front
 
 
 async def _follow_fleet(view: FleetView, on_change: Callable[[], None]) -> None:

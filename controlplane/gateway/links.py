@@ -22,8 +22,10 @@ from zmq.utils.monitor import parse_monitor_message
 from engine_agents.messages import (
     PROTOCOL_VERSION,
     Abort,
+    Heartbeat,
     Hello,
     Ready,
+    Step,
     ToAgent,
     ToGateway,
     encode,
@@ -112,6 +114,8 @@ class Link:
         self._on_ready, self._on_message, self._on_lost = on_ready, on_message, on_lost
         self._decoder = msgspec.msgpack.Decoder(ToGateway)
         self._heard_s = clock()
+        self._steps = 0
+        self._steps_base: int | None = None
         self._socket = _dealer(context, me.gateway_id)
         events = zmq.Event.DISCONNECTED | zmq.Event.CLOSED
         self._monitor: zmq.asyncio.Socket = self._socket.get_monitor_socket(events)
@@ -170,12 +174,24 @@ class Link:
             return
         if isinstance(message, Ready):
             self._greet(message)
+        elif isinstance(message, Heartbeat):
+            self._count_steps(message.steps_sent)
         elif self.ready is not None:
+            self._steps += isinstance(message, Step)
             try:
                 self._on_message(self.target.instance_id, message)
             except Exception:
                 # One bad message must not end the link: its requests would be recovered into the same.
                 logger.exception("a message of %s could not be handled", self.target.instance_id)
+
+    def _count_steps(self, sent: int) -> None:
+        """An agent that counts otherwise has lost steps on the way, or had given this gateway up."""
+        if sent < 0 or self.ready is None:
+            return
+        if self._steps_base is None:
+            self._steps_base = sent - self._steps
+        elif sent - self._steps_base != self._steps:
+            self.lose(f"it sent {sent - self._steps_base} steps, {self._steps} arrived")
 
     def _greet(self, ready: Ready) -> None:
         if self.ready is not None:

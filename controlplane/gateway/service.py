@@ -22,7 +22,6 @@ from engine_agents.messages import (
     Adopted,
     AskMove,
     AskOwner,
-    Heartbeat,
     Owner,
     Preempted,
     Ready,
@@ -111,8 +110,6 @@ class Gateway:
             case Step():
                 outputs = self.front.decode(message.outputs)
                 self._carry_out(self.journal.step(instance_id, message.engine_ids, message.starts, outputs))
-            case Heartbeat() | Ready():
-                return
             case Refused():
                 self._refused(instance_id, message)
             case AskMove():

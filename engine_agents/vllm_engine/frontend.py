@@ -39,15 +39,12 @@ from engine_agents.vllm_engine.frontend_port import (
     AsgiApp,
     EngineClientPort,
     FrontHalfConfig,
+    FrontHalfError,
     NewRequest,
 )
 
 logger = logging.getLogger(__name__)
 TASKS = ("generate",)
-
-
-class FrontHalfError(Exception):
-    """The front half cannot be built; ``str(self)`` says what to change."""
 
 
 class PortClient:

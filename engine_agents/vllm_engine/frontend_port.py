@@ -40,6 +40,10 @@ class NewRequest:
     """True when bare tokens are all the client's side needs (no log-probabilities)."""
 
 
+class FrontHalfError(Exception):
+    """The front half cannot be built; ``str(self)`` says what to change."""
+
+
 class AdmissionRefusedError(Exception):
     """A request is not taken now. ``str(self)`` is for people."""
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import uvicorn
@@ -16,27 +15,17 @@ import uvicorn
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
 from controlplane.records.types import FinishedRequest
-from controlplane.tenancy.types import ClassTerms, KeyIdentity
+from engine_agents.config import AgentConfig
+from engine_agents.engines.paced import build
 from engine_agents.engines.port import Engine
 from engine_agents.messages import GatewayStatus, encode
 from engine_agents.serve import AgentServer
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 from tests.engine_agents.harness import agent_config
+from tests.gateway.identities import CLASSES, KEYS
 
 POOL, MODEL = "pool", "tiny"
 PATIENCE_S = 120.0
-CLASSES = MappingProxyType(
-    {
-        "interactive": ClassTerms(0, 500, 50, None, "priority"),
-        "standard": ClassTerms(1, 2000, 80, None, "default"),
-        "batch": ClassTerms(2, 60000, None, None, "flex"),
-    }
-)
-KEYS = {
-    "good-key": KeyIdentity(1, "demo", 11, "good", "standard", tuple(CLASSES), CLASSES),
-    "batch-key": KeyIdentity(2, "night", 12, "batc", "batch", ("batch",), CLASSES),
-}
-
 T = TypeVar("T")
 
 
@@ -117,12 +106,13 @@ class Fleet:
     def gateway(self):
         return self.process.gateway
 
-    def add_agent(self, instance_id: str, engine: Engine | None = None, **changes: Any) -> AgentServer:
-        """A paced agent, unless an engine is given; returns when the gateway can use it."""
-        from engine_agents.engines.paced import build
-
+    def add_agent(self, instance_id: str, **changes: Any) -> AgentServer:
+        """A paced agent; returns when the gateway can use it."""
         config = agent_config(instance_id, pool=POOL, served_model=MODEL, **changes)
-        server = AgentServer(config, engine or build(config))
+        return self.add_server(instance_id, config, build(config))
+
+    def add_server(self, instance_id: str, config: AgentConfig, engine: Engine) -> AgentServer:
+        server = AgentServer(config, engine)
         self.loop.run(server.start())
         self.agents[instance_id] = server
         self.wait_for(lambda: instance_id in self.gateway.links.usable())
@@ -133,6 +123,8 @@ class Fleet:
         server = self.agents.pop(instance_id)
 
         async def cut() -> None:
+            for task in tuple(server._tasks):
+                task.cancel()
             await server._gateways.close()
             server._context.destroy(linger=0)
             await asyncio.to_thread(server.engine.stop)

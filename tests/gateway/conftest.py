@@ -1,0 +1,27 @@
+"""What the gateway's tests share: a model folder, and one front half per module (vLLM is slow to import)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from engine_agents.vllm_engine.tiny_model import make_tiny_model
+
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    make_tiny_model(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fleet(tiny_model: Path) -> Iterator["Fleet"]:  # noqa: F821, UP037 - vLLM is imported only when used
+    from engine_agents.vllm_engine.frontend import build_front_half
+    from tests.gateway.harness import Fleet
+
+    made = Fleet(str(tiny_model), build_front_half, {"max_model_len": 2048, "dtype": "float32"})
+    yield made
+    made.close()
