@@ -7,7 +7,7 @@ that is not higher than the highest seen is stale and refused.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine_agents.messages import Add, engine_id, split_engine_id
 
@@ -77,6 +77,11 @@ class LiveRequests:
 
     def put(self, live: LiveRequest) -> None:
         self._by_engine_id[live.engine_id] = live
+
+    def set_rank(self, engine_id: str, rank: int) -> None:
+        live = self.get(engine_id)
+        if live is not None:
+            self._by_engine_id[engine_id] = replace(live, rank=rank)
 
     def discard(self, engine_id: str) -> None:
         self._by_engine_id.pop(engine_id, None)

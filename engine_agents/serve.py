@@ -22,7 +22,7 @@ import zmq.asyncio
 
 from engine_agents.config import AgentConfig
 from engine_agents.engines.port import AddOutcome, Engine, EngineInfo, EngineLoad, MoveImpossible, StepOutputs
-from engine_agents.gateway_link import Gateway, GatewayLink
+from engine_agents.gateway_link import Gateway, GatewayLink, client_key
 from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
     Abort,
@@ -32,6 +32,9 @@ from engine_agents.messages import (
     Hello,
     InstanceStatus,
     Message,
+    MigrateOut,
+    MigrateOutAnswer,
+    MigrationOutcome,
     Owner,
     Preempted,
     Ready,
@@ -39,7 +42,12 @@ from engine_agents.messages import (
     RequestInfo,
     Step,
     engine_id,
+    split_engine_id,
 )
+from engine_agents.migration.desk import MigrationDesk
+from engine_agents.migration.ports import SourceLink
+from engine_agents.migration.transfer import ZmqTransfer
+from engine_agents.peer_link import PeerLink
 from engine_agents.status import StatusReporter, class_loads, load_rates, room_tokens
 
 logger = logging.getLogger(__name__)
@@ -63,8 +71,10 @@ class AgentServer:
         self.data_endpoint = ""
         self.peer_endpoint = ""
         self._info: EngineInfo | None = None
-        self._live = LiveRequests()
+        self.live = LiveRequests()
         self._context = zmq.asyncio.Context()
+        self._desk = MigrationDesk(self, ZmqTransfer())
+        self._peers = PeerLink(self._context, self._desk, name=f"{config.instance_id}/{self.incarnation}")
         self._gateways = GatewayLink(self._context, self, silence_limit_s=config.gateway_timeout_s)
         self._reporter = StatusReporter(
             config.redis_url,
@@ -83,7 +93,9 @@ class AgentServer:
         """Open the doors, load the engine, report ready. Raises what the engine raises, in plain words."""
         self._loop = asyncio.get_running_loop()
         self.data_endpoint = self._gateways.bind(self.config.host, self.config.data_port)
+        self.peer_endpoint = self._peers.bind(self.config.host, self.config.peer_port)
         self._gateways.start()
+        self._peers.start()
         self._reporter.start()
         self._info = await asyncio.to_thread(
             self.engine.start, on_step=self._from_engine_step, on_preempted=self._from_engine_preempted
@@ -98,13 +110,15 @@ class AgentServer:
         self.state, self.accepting = "stopping", False
         self._reporter.touch()
         deadline = self._loop.time() + grace_s
-        while len(self._live) and self._loop.time() < deadline:  # noqa: ASYNC110 - once in a life
+        while len(self.live) and self._loop.time() < deadline:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(0.05)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._desk.close()
         await asyncio.to_thread(self.engine.stop)
         await self._reporter.close()
+        await self._peers.close()
         await self._gateways.close()
         self._context.destroy(linger=0)
 
@@ -148,11 +162,27 @@ class AgentServer:
         self.lease_epoch = lease_epoch
         return True
 
+    async def migrate_out(self, command: MigrateOut) -> MigrateOutAnswer:
+        """Let requests go elsewhere; answers with the plan, outcomes are reported as they come."""
+        if not self.admit_epoch(command.lease_epoch):
+            reason = f"stale epoch {command.lease_epoch}: {self.lease_epoch} commands here"
+            return MigrateOutAnswer(accepted=False, reason=reason)
+        if self.state != "ready":
+            return MigrateOutAnswer(accepted=False, reason=f"the source is {self.state}")
+        return await self._desk.migrate_out(command)
+
     async def requests(self) -> list[RequestInfo]:
-        return await self._ask(self.engine.requests())
+        """Every live request, with the migration that moves it."""
+        rows = await self._ask(self.engine.requests())
+        for row in rows:
+            move = self._desk.leaving(row.engine_id)
+            row.migration_id = move.departure.migration_id if move else ""
+        return rows
 
     async def set_rank(self, engine_ids: Sequence[str], rank: int) -> None:
         await self._ask(self.engine.set_rank(engine_ids, rank))
+        for name in engine_ids:
+            self.live.set_rank(name, rank)
 
     # ---- reports
 
@@ -195,8 +225,8 @@ class AgentServer:
             preemptions_total=load.preemptions_total,
             step_ms=rates.step_ms,
             tokens_per_s=rates.tokens_per_s,
-            migrations_in=0,
-            migrations_out=0,
+            migrations_in=self._desk.arriving,
+            migrations_out=self._desk.outgoing,
             migration_slots=self.config.migration_slots,
             seen=seen,
             lease_epoch=self.lease_epoch,
@@ -236,22 +266,24 @@ class AgentServer:
             )
             return
         live = LiveRequest.of(gateway.client, add)
-        older = self._live.fence(add.request_id, add.dispatch)
+        older = self.live.fence(add.request_id, add.dispatch)
         if older is not None:
             self._abort([older.engine_id])
-        self._live.put(live)
+        self.live.put(live)
         self._spawn(self._add(gateway, add))
 
     def on_abort(self, gateway: Gateway, abort: Abort) -> None:
-        mine = [one for one in abort.engine_ids if self._belongs(one, gateway)]
-        self._abort(mine)
+        for name in abort.engine_ids:
+            self._desk.aborted(name, gateway.client)
+        self._abort([name for name in abort.engine_ids if self._belongs(name, gateway)])
 
     def on_verdict(self, verdict: GrantMove | Owner) -> None:
-        self.count("late_verdicts")
+        self._desk.on_verdict(verdict)
 
     def on_gateway_gone(self, gateway: Gateway, why: str) -> None:
-        orphans = self._live.of_client(gateway.client)
+        orphans = self.live.of_client(gateway.client)
         logger.info("gateway %s is gone (%s): %d requests aborted", gateway.client, why, len(orphans))
+        self._desk.gateway_gone(gateway.client)
         self._abort(orphans)
 
     def _refusal(self, gateway: Gateway, add: Add) -> str:
@@ -259,7 +291,7 @@ class AgentServer:
             return "draining"
         if gateway.engine_version and gateway.engine_version != self.info.engine_version:
             return "version"
-        return "stale_dispatch" if self._live.is_stale(add.request_id, add.dispatch) else ""
+        return "stale_dispatch" if self.live.is_stale(add.request_id, add.dispatch) else ""
 
     def _refuse(self, gateway: Gateway, add: Add, outcome: AddOutcome) -> None:
         self.count("refused_adds")
@@ -277,24 +309,60 @@ class AgentServer:
             outcome = AddOutcome(accepted=False, reason=f"invalid: {error}")
         gateway.unsettled.discard(add.seq)
         if not outcome.accepted:
-            self._live.discard(name)
+            self.live.discard(name)
             self._refuse(gateway, add, outcome)
             return
         self._reporter.touch()
-        if self._live.get(name) is None:
+        if self.live.get(name) is None:
             # Aborted while it was on its way into the engine; say it again behind the Add.
             self._watch(self.engine.abort([name]))
 
     def _belongs(self, name: str, gateway: Gateway) -> bool:
-        live = self._live.get(name)
+        live = self.live.get(name)
         return live is not None and live.client == gateway.client
 
     def _abort(self, engine_ids: Sequence[str]) -> None:
         if not engine_ids:
             return
         for name in engine_ids:
-            self._live.discard(name)
+            self.live.discard(name)
+            self._desk.gone(name, "aborted by its gateway")
         self._watch(self.engine.abort(engine_ids))
+        self._reporter.touch()
+
+    # ---- for migrations (DeskHost)
+
+    def send_to_gateway(self, client: str, message: Message) -> bool:
+        return self._gateways.send(client, message)
+
+    def gateway_of(self, client: str) -> tuple[str, str] | None:
+        gateway = self._gateways.find(client)
+        return (gateway.gateway_id, gateway.incarnation) if gateway else None
+
+    def client_of(self, gateway_id: str, incarnation: str) -> str | None:
+        client = client_key(gateway_id, incarnation)
+        return client if self._gateways.find(client) else None
+
+    def connection(self, endpoint: str) -> SourceLink:
+        return self._peers.connection(endpoint)
+
+    def reply(self, reply_to: bytes, message: Message) -> bool:
+        return self._peers.reply(reply_to, message)
+
+    def report(self, outcome: MigrationOutcome) -> None:
+        self._reporter.outcome(outcome)
+        self._reporter.touch()
+
+    def left(self, engine_id: str) -> None:
+        self.live.discard(engine_id)
+        self._reporter.touch()
+
+    def arrived(self, live: LiveRequest) -> None:
+        request_id, dispatch = split_engine_id(live.engine_id)
+        older = self.live.fence(request_id, dispatch)
+        self.live.put(live)
+        if older is not None:
+            self._abort([older.engine_id])
         self._reporter.touch()
 
     # ---- from the engine's thread
@@ -318,7 +386,8 @@ class AgentServer:
             )
             self._send_step(one.client, step)
             for name in one.finished:
-                self._live.discard(name)
+                self.live.discard(name)
+                self._desk.gone(name, "finished at the source")
         self._reporter.touch()
 
     def _send_step(self, client: str, step: Step) -> None:
@@ -329,9 +398,11 @@ class AgentServer:
             self.count("steps_without_gateway")
 
     def _on_preempted(self, name: str) -> None:
-        live = self._live.get(name)
+        live = self.live.get(name)
         if live is not None:
             self._gateways.send(live.client, Preempted(engine_id=name))
+            self._desk.gone(name, "preempted at the source")
+        self._reporter.touch()
 
     # ---- inside
 

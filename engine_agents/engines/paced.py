@@ -172,6 +172,8 @@ class PacedEngine:
         future: Future[T] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 result = operation()
             except Exception as error:

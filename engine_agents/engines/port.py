@@ -163,7 +163,7 @@ class Engine(Protocol):
     # ---- migration, source side
 
     def image(self, engine_id: str) -> Future[bytes]:
-        """The request as first sent, for :meth:`hold`. Raises ``MoveImpossible`` for what cannot move (yet)."""
+        """The request as first sent, for :meth:`hold`. Raises ``MoveImpossible`` for what cannot move."""
 
     def pin(self, engine_id: str, first_block: int) -> Future[Pinned]:
         """Pin the full blocks from ``first_block`` on; may be none (``blocks == 0``)."""

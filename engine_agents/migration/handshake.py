@@ -70,8 +70,10 @@ class SourceEvent(StrEnum):
     FOUND_UNKNOWN = "found unknown"
     """The destination does not know of it: it may have restarted since."""
     RULED_HERE = "ruled here"
-    RULED_AWAY = "ruled away"
-    """The request is over or belongs to another dispatch."""
+    RULED_THERE = "ruled there"
+    """The gateway has the destination for its owner."""
+    RULED_OVER = "ruled over"
+    """The request has ended, or a recovery runs it under a third dispatch number."""
 
 
 class SourceAction(StrEnum):
@@ -187,7 +189,8 @@ def _source_table() -> Table[SourceEvent, SourceAction]:
         },
         S.JUDGED: {
             E.RULED_HERE: back_out,
-            E.RULED_AWAY: (S.DONE, (A.RELEASE,)),
+            E.RULED_THERE: (S.DONE, (A.RELEASE,)),
+            E.RULED_OVER: forget,
             E.GONE: forget,
             E.TIMED_OUT: appeal,
         },

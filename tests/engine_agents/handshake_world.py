@@ -159,7 +159,7 @@ def _to_gateway(world: World, name: str, stage: int | None) -> Iterator[Step]:
         yield name, replace(world, owner=THEIRS)
     elif name == "ask gateway":
         judged = replace(world, revoked=True) if world.owner == OURS else world
-        verdict = "ruled here" if judged.owner == OURS else "ruled away"
+        verdict = {OURS: "ruled here", THEIRS: "ruled there"}.get(judged.owner, "ruled over")
         yield name, judged.send(GATEWAY, SOURCE, verdict)
 
 

@@ -71,6 +71,11 @@ async def running_agent(instance_id: str = "a", **changes: Any) -> AsyncIterator
         await server.stop()
 
 
+def swap(target: Any, method: str, replacement: Any) -> None:
+    """Give one object another method, to make a thing go wrong at a chosen moment."""
+    setattr(target, method, replacement)
+
+
 def paced(server: AgentServer) -> PacedEngine:
     assert isinstance(server.engine, PacedEngine)
     return server.engine
@@ -182,6 +187,9 @@ class BareGateway:
 
     async def until_finished(self, *request_ids: str) -> None:
         await self.until(lambda: all(name in self.finished for name in request_ids), f"end of {request_ids}")
+
+    async def until_adoptions(self, count: int) -> None:
+        await self.until(lambda: len(self.adopted) >= count, f"{count} adoptions")
 
     def text(self, request_id: str) -> list[int]:
         """Tokens in order; fails on a gap."""

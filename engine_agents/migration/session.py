@@ -1,0 +1,486 @@
+"""The source's side of one migration: drives the hand-over against engine, destination and gateway.
+
+Whatever happens is an event in one queue; the table says what to do; the
+methods named after its actions do it. Nothing here decides who owns the
+request. Until COMMIT is sent any trouble ends the migration and the request
+goes on here as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from zlib import crc32
+
+from engine_agents.engines.port import Frozen, MoveImpossible, Pinned, RequestState
+from engine_agents.live_requests import LiveRequest
+from engine_agents.messages import (
+    AbortMove,
+    AskMove,
+    AskOwner,
+    Commit,
+    Committed,
+    Doubt,
+    DoubtAnswer,
+    GrantMove,
+    MigrationOutcome,
+    Owner,
+    Refuse,
+    Reserve,
+    Reserved,
+    StageDone,
+    StageRecord,
+    engine_id,
+    split_engine_id,
+)
+from engine_agents.migration.handshake import (
+    IllegalTransitionError,
+    MoveState,
+    Source,
+    SourceAction,
+    SourceEvent,
+)
+from engine_agents.migration.ports import LinkLost, MoveHost, SourceLink, ToSource
+from engine_agents.migration.transfer import KvTransfer, Span, spans
+
+logger = logging.getLogger(__name__)
+
+SPARE_BLOCKS = 2
+"""Reserved beyond what the request has, so that growing while a stage is copied needs no further asking."""
+ONE_STEPS_BLOCKS = 1
+"""So many full blocks left are what one step makes at most: they travel with the tail."""
+JUDGE_AGAIN_S = 1.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What is fixed of one outgoing migration."""
+
+    migration_id: str
+    live: LiveRequest
+    gateway_id: str
+    gateway_incarnation: str
+    destination_instance_id: str
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event of the session. ``stage`` and ``reason`` where the message has them."""
+
+    event: SourceEvent
+    stage: int | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is measured of a migration."""
+
+    stages: list[StageRecord] = field(default_factory=list)
+    stage_began_at: float = 0.0
+    stage_bytes: int = 0
+    frozen_at: float = 0.0
+    downtime_ms: float = 0.0
+    tokens_at_start: int = 0
+    tokens_moved: int = 0
+
+
+class OutgoingMove:
+    """One request on its way out. :meth:`run` returns when it is over, one way or the other."""
+
+    def __init__(self, host: MoveHost, departure: Departure, link: SourceLink, transfer: KvTransfer) -> None:
+        self.departure = departure
+        self.machine = Source()
+        self.reason = ""
+        self.progress = Progress()
+        self._host = host
+        self._link = link
+        self._transfer = transfer
+        self._inbox: asyncio.Queue[Happening | StageDone] = asyncio.Queue()
+        self._own: deque[Happening] = deque()
+        """Results of this session's own actions: they come before anything in the inbox."""
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time()
+        self._next_dispatch = 0
+        self._next_block = 0
+        self._pinned: Pinned | None = None
+        self._frozen: Frozen | None = None
+        self._copying: asyncio.Task[None] | None = None
+
+    @property
+    def engine_id(self) -> str:
+        return self.departure.live.engine_id
+
+    # ---- what others tell the session
+
+    def tell(self, event: SourceEvent, *, stage: int | None = None, reason: str = "") -> None:
+        self._inbox.put_nowait(Happening(event, stage, reason))
+
+    def gone(self, reason: str) -> None:
+        """The request ended, was preempted or was aborted."""
+        self.tell(SourceEvent.GONE, reason=reason)
+
+    def on_grant(self, grant: GrantMove) -> None:
+        self._next_dispatch = self._next_dispatch or grant.next_dispatch
+        event = SourceEvent.GRANTED if grant.granted else SourceEvent.DENIED
+        self.tell(event, reason=f"its gateway: {grant.reason}" if grant.reason else "")
+
+    def on_owner(self, owner: Owner) -> None:
+        ours = split_engine_id(self.engine_id)[1]
+        rulings = {ours: SourceEvent.RULED_HERE, self._next_dispatch: SourceEvent.RULED_THERE}
+        self.tell(rulings.get(owner.dispatch, SourceEvent.RULED_OVER), reason="its gateway decided")
+
+    def _from_peer(self, message: ToSource | LinkLost) -> None:
+        match message:
+            case LinkLost():
+                self.tell(SourceEvent.LINK_LOST, reason="link lost")
+            case StageDone():
+                self._inbox.put_nowait(message)
+            case Reserved():
+                self.tell(SourceEvent.RESERVED, stage=message.stage)
+            case Refuse():
+                self.tell(SourceEvent.REFUSED, stage=message.stage, reason=f"refused: {message.reason}")
+            case Committed():
+                self.tell(SourceEvent.COMMIT_ACKNOWLEDGED)
+            case AbortMove():
+                self.tell(SourceEvent.PEER_ABORTED, reason=f"destination: {message.reason}")
+            case DoubtAnswer():
+                self.tell(_FOUND.get(message.verdict, SourceEvent.FOUND_UNKNOWN), reason=message.verdict)
+
+    # ---- the loop
+
+    async def run(self) -> None:
+        self._link.register(self.departure.migration_id, self._from_peer)
+        self._own.append(Happening(SourceEvent.START))
+        try:
+            while not self.machine.final:
+                happening = await self._next()
+                if isinstance(happening, StageDone):
+                    happening = await self._after_stage(happening)
+                await self._handle(happening)
+        finally:
+            self._link.unregister(self.departure.migration_id)
+            await self._stop_copying()
+            self._unpin()
+        self._report()
+
+    async def _next(self) -> Happening | StageDone:
+        if self._own:
+            return self._own.popleft()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._inbox.get()
+        except TimeoutError:
+            return Happening(SourceEvent.TIMED_OUT, reason=f"timed out while {self.machine.state.value}")
+
+    async def _handle(self, happening: Happening) -> None:
+        before = self.machine.state
+        try:
+            actions = self.machine.handle(happening.event, happening.stage)
+        except IllegalTransitionError as error:
+            self._host.count("late_messages")
+            logger.info("%s: refused %s", self.departure.migration_id, error)
+            if happening.event is SourceEvent.TIMED_OUT:
+                self._deadline = self._loop.time() + JUDGE_AGAIN_S
+            return
+        if happening.reason:
+            self.reason = happening.reason
+        self._deadline = self._loop.time() + self._patience_s()
+        self._note_change(before)
+        for action in actions:
+            await _ACTIONS[action](self)
+
+    def _patience_s(self) -> float:
+        config = self._host.config
+        short = {
+            MoveState.COMMITTED: config.commit_timeout_s,
+            MoveState.IN_DOUBT: config.commit_timeout_s,
+            MoveState.JUDGED: JUDGE_AGAIN_S,
+        }
+        return short.get(self.machine.state, config.stage_timeout_s)
+
+    def _note_change(self, before: MoveState) -> None:
+        state = self.machine.state
+        if before is MoveState.COPYING and state is not MoveState.COPYING and self._copying is not None:
+            self._copying.cancel()
+        if self.progress.frozen_at and self.machine.final:
+            self.progress.downtime_ms = 1e3 * (self._loop.time() - self.progress.frozen_at)
+        if state is not before and state in (MoveState.RESERVING, MoveState.FREEZING, MoveState.IN_DOUBT):
+            self._report()
+
+    # ---- actions
+
+    async def _ask_grant(self) -> None:
+        ask = AskMove(
+            migration_id=self.departure.migration_id,
+            engine_id=self.engine_id,
+            destination_instance_id=self.departure.destination_instance_id,
+        )
+        if not self._host.send_to_gateway(self.departure.live.client, ask):
+            self._tell_self(SourceEvent.GONE, "its gateway is not connected")
+
+    async def _reserve(self) -> None:
+        image = b""
+        if self.machine.stage == 0:
+            try:
+                image = await self._ask(self._host.engine.image(self.engine_id))
+                self._pinned = await self._pin()
+            except MoveImpossible as error:
+                self._tell_self(SourceEvent.GONE, str(error))
+                return
+            self.progress.tokens_at_start = self._pinned.total_tokens
+        self._begin_stage()
+        if not await self._link.send(self._reservation(image), within_s=self._host.config.stage_timeout_s):
+            self._tell_self(SourceEvent.LINK_LOST, "the destination cannot be reached")
+
+    async def _copy(self) -> None:
+        assert self._pinned is not None
+        if self._pinned.blocks == 0:
+            self._tell_self(SourceEvent.CAUGHT_UP)
+            return
+        self._copying = asyncio.create_task(self._send_blocks(self._pinned, self.machine.stage))
+
+    async def _freeze(self) -> None:
+        self._unpin()
+        try:
+            self._frozen = await self._ask(self._host.engine.freeze(self.engine_id, self._next_block))
+        except MoveImpossible as error:
+            self._tell_self(SourceEvent.NOT_FREEZABLE, str(error))
+            return
+        self.progress.frozen_at = self._loop.time()
+        self._tell_self(SourceEvent.FROZEN)
+
+    async def _commit(self) -> None:
+        frozen = self._frozen
+        assert frozen is not None
+        commit = Commit(
+            migration_id=self.departure.migration_id,
+            new_engine_id=self._new_engine_id(),
+            first_block=frozen.first_block,
+            blocks=frozen.blocks,
+            crc32=crc32(frozen.tail),
+            frozen=frozen.state,
+            output_token_ids=list(frozen.output_token_ids),
+            num_computed_tokens=frozen.computed_tokens,
+        )
+        self.progress.tokens_moved = frozen.computed_tokens
+        if not await self._link.send(commit, frozen.tail, within_s=self._host.config.commit_timeout_s):
+            self._tell_self(SourceEvent.LINK_LOST, "link lost at COMMIT")
+
+    async def _abort_peer(self) -> None:
+        self._link.post(AbortMove(migration_id=self.departure.migration_id, reason=self.reason))
+
+    async def _thaw(self) -> None:
+        await self._quietly(self._host.engine.thaw(self.engine_id))
+
+    async def _release(self) -> None:
+        if self.machine.state is MoveState.DONE:
+            self._record_last_stage()
+            self.reason = ""
+        await self._quietly(self._host.engine.release(self.engine_id))
+        self._host.left(self.engine_id)
+
+    async def _ask_peer(self) -> None:
+        doubt = Doubt(migration_id=self.departure.migration_id)
+        if not await self._link.send(doubt, within_s=self._host.config.commit_timeout_s):
+            self._tell_self(SourceEvent.TIMED_OUT, self.reason)
+
+    async def _ask_gateway(self) -> None:
+        live = self.departure.live
+        ask = AskOwner(migration_id=self.departure.migration_id, request_id=live.request_id)
+        self._host.send_to_gateway(live.client, ask)
+
+    # ---- stages
+
+    def _reservation(self, image: bytes) -> Reserve:
+        assert self._pinned is not None
+        departure, live, info = self.departure, self.departure.live, self._host.info
+        spare = SPARE_BLOCKS * info.block_size_tokens
+        return Reserve(
+            migration_id=departure.migration_id,
+            stage=self.machine.stage,
+            new_engine_id=self._new_engine_id(),
+            total_tokens=min(self._pinned.total_tokens + spare, info.max_model_len),
+            image=image,
+            gateway_id=departure.gateway_id,
+            gateway_incarnation=departure.gateway_incarnation,
+            slo_class=live.slo_class,
+            tenant=live.tenant,
+            rank=live.rank,
+            prompt_tokens=live.prompt_tokens,
+            compatibility=info.compatibility,
+        )
+
+    def _begin_stage(self) -> None:
+        self.progress.stage_began_at = self._loop.time()
+        self.progress.stage_bytes = 0
+
+    async def _send_blocks(self, pinned: Pinned, stage: int) -> None:
+        info = self._host.info
+        parts = list(
+            spans(pinned.first_block, pinned.blocks, info.block_size_tokens * info.kv_bytes_per_token)
+        )
+
+        def read(part: Span) -> bytes:
+            return self._host.engine.read(pinned, part.first_block, part.blocks)
+
+        try:
+            migration_id = self.departure.migration_id
+            sent = await self._transfer.send(self._link, migration_id, stage, parts, read)
+            self.progress.stage_bytes = sent
+        except Exception as error:
+            logger.exception("%s: copying stage %d failed", self.departure.migration_id, stage)
+            self.tell(SourceEvent.GONE, reason=f"copying failed: {error}")
+
+    async def _after_stage(self, done: StageDone) -> Happening:
+        """All blocks of a stage are in: is what is left what one step makes?"""
+        copied = self._pinned
+        if self.machine.state is not MoveState.COPYING or done.stage != self.machine.stage or copied is None:
+            return Happening(SourceEvent.CAUGHT_UP, stage=-1)  # refused by the table, and counted
+        self._next_block = copied.first_block + copied.blocks
+        duration_s = self._loop.time() - self.progress.stage_began_at
+        try:
+            self._pinned = await self._pin()
+        except MoveImpossible as error:
+            return Happening(SourceEvent.GONE, reason=str(error))
+        finally:
+            self._release_pin(copied)
+        self._record_stage(copied, self._pinned, duration_s)
+        if self._is_one_steps_work(self._pinned.blocks, duration_s / copied.blocks):
+            return Happening(SourceEvent.CAUGHT_UP, stage=done.stage)
+        if done.stage + 1 >= self._host.config.max_stages:
+            return Happening(SourceEvent.TOO_SLOW, reason=f"not caught up after {done.stage + 1} stages")
+        return Happening(SourceEvent.STAGE_COPIED, stage=done.stage)
+
+    async def _pin(self) -> Pinned:
+        """Raises ``MoveImpossible`` when the request is not running."""
+        pinning = self._host.engine.pin(self.engine_id, self._next_block)
+        try:
+            pinned = await self._ask(pinning)
+        except (MoveImpossible, asyncio.CancelledError):
+            pinning.add_done_callback(self._unpin_late)
+            raise
+        if pinned.state is not RequestState.RUNNING:
+            self._release_pin(pinned)
+            raise MoveImpossible(f"it is {pinned.state.value}, not running")
+        return pinned
+
+    def _is_one_steps_work(self, blocks: int, block_s: float) -> bool:
+        """Whether so many blocks, at the pace of the last stage, travel within a mean step."""
+        load = self._host.engine.load()
+        step_s = load.step_seconds_total / max(1, load.steps_total)
+        return blocks <= ONE_STEPS_BLOCKS or blocks * block_s <= step_s
+
+    def _record_stage(self, copied: Pinned, now: Pinned, duration_s: float) -> None:
+        self.progress.stages.append(
+            StageRecord(
+                stage=self.machine.stage,
+                blocks=copied.blocks,
+                bytes=self.progress.stage_bytes,
+                duration_ms=1e3 * duration_s,
+                tokens_meanwhile=now.output_tokens - copied.output_tokens,
+            )
+        )
+
+    def _record_last_stage(self) -> None:
+        if self._frozen is not None:
+            self.progress.stages.append(
+                StageRecord(
+                    stage=len(self.progress.stages),
+                    blocks=self._frozen.blocks,
+                    bytes=len(self._frozen.tail),
+                    duration_ms=self.progress.downtime_ms,
+                    tokens_meanwhile=0,
+                )
+            )
+
+    # ---- inside
+
+    def _new_engine_id(self) -> str:
+        return engine_id(self.departure.live.request_id, self._next_dispatch)
+
+    def _tell_self(self, event: SourceEvent, reason: str = "") -> None:
+        self._own.append(Happening(event, reason=reason))
+
+    async def _ask(self, future: Future[T]) -> T:
+        """An engine operation, bounded: an engine that hangs or fails makes it impossible, not endless."""
+        try:
+            async with asyncio.timeout(self._host.config.stage_timeout_s):
+                return await asyncio.shield(asyncio.wrap_future(future))
+        except TimeoutError:
+            raise MoveImpossible("the engine did not answer in time") from None
+        except MoveImpossible:
+            raise
+        except Exception as error:
+            raise MoveImpossible(f"the engine failed: {error}") from error
+
+    async def _quietly(self, future: Future[None]) -> None:
+        with contextlib.suppress(MoveImpossible):
+            await self._ask(future)
+
+    async def _stop_copying(self) -> None:
+        if self._copying is not None:
+            self._copying.cancel()
+            await asyncio.gather(self._copying, return_exceptions=True)
+
+    def _unpin(self) -> None:
+        if self._pinned is not None:
+            self._release_pin(self._pinned)
+            self._pinned = None
+
+    def _unpin_late(self, pinning: Future[Pinned]) -> None:
+        """We gave up waiting for it, and then it came."""
+        if not pinning.cancelled() and pinning.exception() is None:
+            self._release_pin(pinning.result())
+
+    def _release_pin(self, pinned: Pinned) -> None:
+        self._host.engine.unpin(pinned)
+
+    def _report(self) -> None:
+        departure, live, progress = self.departure, self.departure.live, self.progress
+        state = self.machine.state
+        self._host.report(
+            MigrationOutcome(
+                migration_id=departure.migration_id,
+                request_id=live.request_id,
+                source_instance_id=self._host.config.instance_id,
+                destination_instance_id=departure.destination_instance_id,
+                rule=departure.rule,
+                why=departure.why,
+                slo_class=live.slo_class,
+                tenant=live.tenant,
+                state=MoveState.IN_DOUBT.value if state is MoveState.JUDGED else state.value,
+                reason=self.reason,
+                stages=list(progress.stages),
+                downtime_ms=progress.downtime_ms,
+                tokens_at_start=progress.tokens_at_start,
+                tokens_moved=progress.tokens_moved,
+                at_s=time.time(),
+            )
+        )
+
+
+_FOUND = {"adopted": SourceEvent.FOUND_ADOPTED, "not_adopted": SourceEvent.FOUND_ABSENT}
+
+_ACTIONS: dict[SourceAction, Callable[[OutgoingMove], Awaitable[Any]]] = {
+    SourceAction.ASK_GRANT: OutgoingMove._ask_grant,
+    SourceAction.RESERVE: OutgoingMove._reserve,
+    SourceAction.COPY: OutgoingMove._copy,
+    SourceAction.FREEZE: OutgoingMove._freeze,
+    SourceAction.COMMIT: OutgoingMove._commit,
+    SourceAction.ABORT_PEER: OutgoingMove._abort_peer,
+    SourceAction.THAW: OutgoingMove._thaw,
+    SourceAction.RELEASE: OutgoingMove._release,
+    SourceAction.ASK_PEER: OutgoingMove._ask_peer,
+    SourceAction.ASK_GATEWAY: OutgoingMove._ask_gateway,
+}
