@@ -26,6 +26,20 @@ def answers_http(url: str) -> Probe:
     return probe
 
 
+def is_serving(url: str) -> Probe:
+    """Ready when a gateway's health no longer says that it is starting; it may still wait for engines."""
+
+    async def probe() -> Problem:
+        try:
+            async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+                status = (await client.get(url)).json().get("status")
+        except (httpx.HTTPError, ValueError) as error:
+            return f"{url}: {type(error).__name__}"
+        return "it is loading" if status == "starting" else ""
+
+    return probe
+
+
 async def redis_answers() -> Problem:
     """The Redis of the settings, embedded or not."""
     return await asyncio.to_thread(redis_client.problem)

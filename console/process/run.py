@@ -27,6 +27,9 @@ from controlplane.fleet.tasks import reconcile_fleet
 
 T = TypeVar("T")
 
+SAME_SIGNAL_S = 1.0
+"""A signal to the whole group and one handed on by make are one wish."""
+
 Workload = Callable[[Options, Prepared, dict[str, str]], Child]
 """Makes the child that sends load, once everything serves."""
 
@@ -58,6 +61,7 @@ class Run:
         self._workload = workload
         self._started_s = time.monotonic()
         self._stop = asyncio.Event()
+        self._told_at_s = 0.0
         for folder in ("logs", "static"):
             (options.state_dir / folder).mkdir(exist_ok=True)
         self._supervisor = Supervisor(terminal, options.state_dir / "logs")
@@ -67,11 +71,11 @@ class Run:
         processes.adopt_orphans()
         try:
             return await self._serve_until_told()
-        except StackError as error:
-            self._terminal.say(str(error), style="bold red")
-            return 1
+        except* StackError as errors:
+            self._terminal.say(str(_first(errors)), style="bold red")
         finally:
             await self._end()
+        return 1
 
     async def _serve_until_told(self) -> int:
         stop = asyncio.create_task(self._stop.wait())
@@ -97,20 +101,21 @@ class Run:
         options = self._options
         environment = self._environment()
         await self._check()
-        ray = asyncio.create_task(self._start_ray(environment))  # the slowest: it starts beside the others
-        try:
+        async with asyncio.TaskGroup() as slow:
+            # The slowest start beside the others.
+            ray = slow.create_task(self._start_ray(environment))
             if not options.redis_url:
                 url = environment["REDIS_URL"]
                 await self._step("redis", self._supervisor.start(stack.redis_child(options, url)))
             await self._step("database", asyncio.to_thread(_migrate))
             await self._step("model", make_model(options))
             prepared = await self._step("pool, tenants, operator", asyncio.to_thread(_prepare, options))
-            await self._step("gateway and console", self._start_doors(environment))
+            gateway = slow.create_task(self._supervisor.start(stack.gateway_child(options, environment)))
+            await self._step("console", self._supervisor.start(stack.console_child(options, environment)))
             await self._step("ray", ray)
-        finally:
-            ray.cancel()
-        await self._step("workers", self._start_workers(environment))
-        await wait_for_engines(options, self._terminal)
+            await self._step("workers", self._start_workers(environment))
+            await wait_for_engines(options, self._terminal)
+            await self._step("gateway", gateway)
         self._directory.note({"console": options.console_url, "gateway": options.gateway_url})
         self._say_where(prepared)
         if self._workload is not None:
@@ -133,13 +138,6 @@ class Run:
         if not self._options.ray_address:
             port = int(environment["RAY_ADDRESS"].rsplit(":", 1)[1])
             await self._supervisor.start(stack.ray_child(self._options, port, environment))
-
-    async def _start_doors(self, environment: dict[str, str]) -> None:
-        children = [
-            stack.gateway_child(self._options, environment),
-            stack.console_child(self._options, environment),
-        ]
-        await self._supervisor.start_all(children)
 
     async def _start_workers(self, environment: dict[str, str]) -> None:
         children = [
@@ -210,9 +208,11 @@ class Run:
             loop.add_signal_handler(number, self._told_to_stop)
 
     def _told_to_stop(self) -> None:
-        if self._stop.is_set():
+        if not self._stop.is_set():
+            self._told_at_s = time.monotonic()
+            self._stop.set()
+        elif time.monotonic() - self._told_at_s > SAME_SIGNAL_S:
             self._supervisor.hurry()
-        self._stop.set()
 
     async def _end(self) -> None:
         started_s = time.monotonic()
@@ -224,6 +224,14 @@ class Run:
         if left:
             self._terminal.say(f"could not be ended: {', '.join(left)}", style="bold red")
         self._terminal.say(f"everything stopped ({time.monotonic() - started_s:.1f} s)")
+
+
+def _first(errors: BaseExceptionGroup[StackError]) -> BaseException:
+    """What several tasks died of together is told once."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _migrate() -> None:

@@ -109,7 +109,7 @@ def gateway_child(options: Options, environment: dict[str, str]) -> Child:
             *("--grace-s", str(STOP_STREAMS_WITHIN_S)),
         ),
         environment=environment,
-        probe=probes.listens(options.shown_host, options.gateway_port),
+        probe=probes.is_serving(f"{options.gateway_url}/health"),
         ready_within_s=180.0,
     )
 
@@ -141,7 +141,7 @@ def worker_child(name: str, queue: str, threads: int, environment: dict[str, str
     return Child(
         name=name,
         command=(
-            *(PYTHON, "-m", "celery", "-A", "console", "worker", "-Q", queue, "-n", f"{name}@%h"),
+            *(PYTHON, "-m", "celery", "-q", "-A", "console", "worker", "-Q", queue, "-n", f"{name}@%h"),
             *("--pool", "threads", "--concurrency", str(threads), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle"),
         ),
@@ -156,7 +156,7 @@ def beat_child(options: Options, environment: dict[str, str]) -> Child:
     return Child(
         name="beat",
         command=(
-            *(PYTHON, "-m", "celery", "-A", "console", "beat", "--loglevel", "WARNING"),
+            *(PYTHON, "-m", "celery", "-q", "-A", "console", "beat", "--loglevel", "WARNING"),
             *("-s", str(options.run_dir / "beat-schedule"), "--pidfile", ""),
         ),
         environment=environment,

@@ -79,6 +79,7 @@ class Supervisor:
                 raise StackError(run.obituary())
             problem = run.unsaid() or await child.probe()
             if not problem:
+                run.is_ready = True
                 return
             await asyncio.sleep(PROBE_INTERVAL_S)
         hint = f" {child.hint}" if child.hint else ""
@@ -121,6 +122,8 @@ class _Run:
         self._pump: asyncio.Task[None] | None = None
         self._tail: list[str] = []
         self._spoke_up = False
+        self.is_ready = False
+        """Its words while it starts are for its log: banners, mostly."""
 
     async def spawn(self) -> None:
         try:
@@ -186,7 +189,7 @@ class _Run:
 
     def _heard(self, line: str) -> None:
         self._spoke_up = self._spoke_up or self.child.ready_line in line
-        if self.child.shown:
+        if self.child.shown and self.is_ready:
             self._terminal.child_line(self.child.name, line)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
