@@ -133,6 +133,8 @@ CELERY_TASK_DEFAULT_QUEUE = "jobs"
 CELERY_TASK_ROUTES = {"controlplane.rebalancing.tasks.run_rebalancing_loop": {"queue": "loop"}}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Ray writes to the real standard output and error.
+CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "rebalancing-loop": {
@@ -162,5 +164,10 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # One line per task that beat sends every five seconds would bury everything else.
+    "loggers": {
+        name: {"level": env.text("LLUMDECK_CELERY_LOG_LEVEL", "WARNING")}
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")
+    },
     "root": {"handlers": ["stderr"], "level": env.text("LLUMDECK_LOG_LEVEL", "INFO")},
 }

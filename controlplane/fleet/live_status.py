@@ -38,6 +38,8 @@ class SeenStatus(NamedTuple):
 class _Sighting:
     status: InstanceStatus
     news_at_s: float
+    listed_at_s: float
+    """Last found in Redis, news or not."""
 
 
 class StatusReader:
@@ -77,13 +79,16 @@ class StatusReader:
         known = self._sightings.get(status.instance_id)
         if known is None:
             age_s = max(0.0, wall_s - status.reported_at_s)
-            self._sightings[status.instance_id] = _Sighting(status, now_s - age_s)
+            self._sightings[status.instance_id] = _Sighting(status, now_s - age_s, now_s)
         elif _is_news(status, known.status):
-            self._sightings[status.instance_id] = _Sighting(status, now_s)
+            self._sightings[status.instance_id] = _Sighting(status, now_s, now_s)
+        else:
+            known.listed_at_s = now_s
 
     def _forget(self, now_s: float) -> None:
-        silent = [name for name, each in self._sightings.items() if now_s - each.news_at_s > FORGET_AFTER_S]
-        for name in silent:
+        limit_s = now_s - FORGET_AFTER_S
+        gone = [name for name, each in self._sightings.items() if each.listed_at_s < limit_s]
+        for name in gone:
             del self._sightings[name]
 
 

@@ -18,7 +18,7 @@ class PolicyVersion(models.Model):
 
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="policy_versions")
     version = models.PositiveIntegerField()
-    config = models.JSONField(default=dict)
+    config = models.JSONField(default=dict, blank=True)
     active = models.BooleanField(default=False)
     comment = models.CharField(max_length=500, blank=True)
     created_by = models.CharField(max_length=150)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
@@ -25,6 +25,8 @@ from controlplane.rebalancing import services
 from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
 from controlplane.records.services import delete_requests_before
 
+LEAD_EXPIRES_S = 4.0
+
 logger = logging.getLogger(__name__)
 stopping = threading.Event()
 """Set when this worker is asked to end; a warm shutdown would otherwise wait for the endless task."""
@@ -33,6 +35,13 @@ stopping = threading.Event()
 @worker_shutting_down.connect
 def stop_the_loop(**_: Any) -> None:
     stopping.set()
+
+
+@worker_ready.connect
+def lead_at_once(sender: Any, **_: Any) -> None:
+    """A worker of the queue ``loop`` need not wait for the next word of beat."""
+    if "loop" in sender.app.amqp.queues.consume_from:
+        run_rebalancing_loop.apply_async(expires=LEAD_EXPIRES_S)
 
 
 @shared_task(ignore_result=True, acks_late=False)
