@@ -20,7 +20,7 @@ from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Dispatch, Hole, Migrate
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.load import Classes, room_tokens
+from controlplane.scheduling.load import Classes, demand_tokens, room_tokens
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
 
 LOWEST_RANK = 1_000_000
@@ -108,86 +108,77 @@ class FleetQueue:
         return min(self._order, key=lambda entry: (entry.request.arrived_at_s, entry.number)).request
 
 
-class _Desk:
+class Desk:
     """One instance during a walk: what is left there after what the walk has already given it."""
 
-    __slots__ = (
-        "block_size",
-        "cap",
-        "cap_rank",
-        "held_for",
-        "instance",
-        "requests",
-        "room",
-        "speed",
-        "unprefilled",
-        "used",
-    )
+    __slots__ = ("instance", "requests", "room", "unprefilled")
 
-    def __init__(
-        self, instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, accounted: bool
-    ) -> None:
-        tokens, requests = ledger.in_flight(instance.instance_id) if accounted else (0, 0)
+    def __init__(self, instance: InstanceSnapshot, room: float, requests: int, unprefilled: int) -> None:
         self.instance = instance
-        self.room = room_tokens(instance, tokens, config.dispatch.watermark_share)
-        self.requests = instance.running + instance.waiting + requests
-        self.unprefilled = instance.unprefilled_tokens + tokens
-        self.used = instance.used_tokens + instance.reserved_tokens + instance.queued_tokens + tokens
-        self.block_size = instance.block_size_tokens
-        self.speed = instance.relative_speed
-        self.held_for = ""
-        self.cap = -1
-        self.cap_rank = 0
-
-    def cap_load(self, classes: Classes) -> None:
-        """Execution priority: classes below the highest hosted one fill it only up to its target."""
-        for use in self.instance.classes:
-            rule = classes.get(use.name)
-            if rule is None or rule.target_load_tokens is None or not use.running + use.waiting:
-                continue
-            if self.cap < 0 or rule.target_load_tokens < self.cap:
-                self.cap = rule.target_load_tokens
-                self.cap_rank = rule.rank
+        self.room = room
+        self.requests = requests
+        self.unprefilled = unprefilled
 
     def give(self, tokens: int) -> None:
-        demand = -(-tokens // self.block_size) * self.block_size
-        self.room -= demand
-        self.used += demand
+        """A request of ``tokens`` is bound to it."""
+        self.room -= demand_tokens(tokens, self.instance.block_size_tokens)
         self.requests += 1
         self.unprefilled += tokens
 
 
-def refusal(desk: _Desk, entry: Queued, config: SchedulingConfig) -> str:
+def desks(instances: Iterable[InstanceSnapshot], ledger: Ledger, config: SchedulingConfig) -> list[Desk]:
+    """What a walk sees of ``instances``, the ledger included: room, requests, prompts to prefill."""
+    accounted = config.dispatch.in_flight_accounting is not False
+    watermark = config.dispatch.watermark_share
+    rows = []
+    for instance in instances:
+        tokens, requests = ledger.in_flight(instance.instance_id) if accounted else (0, 0)
+        rows.append(
+            Desk(
+                instance,
+                room_tokens(instance, tokens, watermark),
+                instance.running + instance.waiting + requests,
+                instance.unprefilled_tokens + tokens,
+            )
+        )
+    return rows
+
+
+def cap_tokens(instance: InstanceSnapshot, rank: int, classes: Classes) -> int | None:
+    """Execution priority: up to which load may requests of ``rank`` fill this instance? ``None``: no limit.
+
+    Classes of higher priority that are on the instance hold it to their target load.
+    """
+    targets = [
+        rule.target_load_tokens
+        for use in instance.classes
+        if use.running + use.waiting
+        and (rule := classes.get(use.name)) is not None
+        and rule.target_load_tokens is not None
+        and rule.rank < rank
+    ]
+    return min(targets, default=None)
+
+
+def refusal(
+    desk: Desk, entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
+) -> str:
     """Why this request cannot start on this instance now; "" when it can."""
-    demand = -(-entry.tokens // desk.block_size) * desk.block_size
+    instance = desk.instance
+    demand = demand_tokens(entry.tokens, instance.block_size_tokens)
     if desk.room < demand:
         return "no_room"
     limit = config.dispatch.unprefilled_limit_tokens
     if limit and desk.unprefilled and desk.unprefilled + entry.tokens > limit:
         return "prefill_limit"
-    if desk.held_for and desk.held_for != entry.request.request_id:
+    if holes and holes.get(instance.instance_id, entry.request.request_id) != entry.request.request_id:
         return "hole"
-    if desk.cap >= 0 and entry.rank > desk.cap_rank and desk.used + demand > desk.cap:
-        return "headroom"
-    return filters.for_request(desk.instance, entry.request, config)
-
-
-def desks(
-    snapshot: ClusterSnapshot,
-    ledger: Ledger,
-    config: SchedulingConfig,
-    holes: Mapping[str, str],
-    instances: Iterable[InstanceSnapshot],
-) -> list[_Desk]:
-    """What a walk sees of ``instances``; ``holes`` says which request an instance is kept for."""
-    accounted = config.dispatch.in_flight_accounting is not False
-    rows = [_Desk(instance, ledger, config, accounted) for instance in instances]
-    for desk in rows:
-        if holes:
-            desk.held_for = holes.get(desk.instance.instance_id, "")
-        if desk.instance.classes:
-            desk.cap_load(snapshot.classes)
-    return rows
+    if classes and instance.classes:
+        cap = cap_tokens(instance, entry.rank, classes)
+        usable = instance.capacity_tokens * (1.0 - config.dispatch.watermark_share)
+        if cap is not None and usable - desk.room + demand > cap:
+            return "headroom"
+    return filters.for_request(instance, entry.request, config)
 
 
 def next_dispatches(
@@ -209,26 +200,20 @@ def next_dispatches(
     one,)``, after an arrival with ``request_id=`` the new one; a full walk on a timer
     catches the rest. Source: policy study, late binding with first fit.
     """
-    rows = desks(
-        snapshot, ledger, config, holes or {}, snapshot.instances if instances is None else instances
-    )
+    rows = desks(snapshot.instances if instances is None else instances, ledger, config)
     if not rows:
         return []
     waiting: Iterable[Queued] = queue
     if request_id:
         entry = queue.get(request_id)
         waiting = (entry,) if entry is not None else ()
-    return _walk(waiting, rows, config, rule)
-
-
-def _walk(
-    waiting: Iterable[Queued], rows: list[_Desk], config: SchedulingConfig, rule: str
-) -> list[Dispatch]:
     bound: list[Dispatch] = []
     skips_left = config.queue.max_skips
-    largest = max(desk.room for desk in rows)
+    largest = max([desk.room for desk in rows])
     for entry in waiting:
-        desk = pick(rows, entry, config) if entry.tokens <= largest else None
+        desk = None
+        if entry.tokens <= largest:
+            desk = pick(rows, entry, config, snapshot.classes, holes or {})
         if desk is None:
             if not skips_left:
                 break
@@ -236,31 +221,28 @@ def _walk(
             continue
         desk.give(entry.tokens)
         bound.append(Dispatch(entry.request.request_id, desk.instance.instance_id, rule))
-        largest = max(desk.room for desk in rows)
+        largest = max([desk.room for desk in rows])
     return bound
 
 
-def score(desk: _Desk, tokens: int) -> float:
-    """Room per request that would be left there, faster instances first."""
-    return (desk.room - tokens) / (desk.requests + 1) * desk.speed
+def pick(
+    rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
+) -> Desk | None:
+    """The instance where the request can start now and most room per request is left; ties by id.
 
-
-def pick(rows: list[_Desk], entry: Queued, config: SchedulingConfig) -> _Desk | None:
-    """The instance where the request can start now and most room per request is left; ties by id."""
-    chosen: _Desk | None = None
-    top = 0.0
+    Faster instances count their room for more.
+    """
+    chosen: Desk | None = None
+    top = -1.0
     tokens = entry.tokens
     for desk in rows:
-        if desk.room < tokens:
+        value = (desk.room - tokens) / (desk.requests + 1) * desk.instance.relative_speed
+        if value < top or value < 0.0:
             continue
-        value = (desk.room - tokens) / (desk.requests + 1) * desk.speed
-        if chosen is not None and (
-            value < top or (value == top and desk.instance.instance_id > chosen.instance.instance_id)
-        ):
+        if value == top and chosen is not None and desk.instance.instance_id > chosen.instance.instance_id:
             continue
-        if refusal(desk, entry, config):
-            continue
-        chosen, top = desk, value
+        if not refusal(desk, entry, config, classes, holes):
+            chosen, top = desk, value
     return chosen
 
 
@@ -279,7 +261,7 @@ def open_holes(
     waiter = _most_patient(snapshot, config)
     if waiter is None:
         return (), {}
-    rows = desks(snapshot, ledger, config, {}, snapshot.instances)
+    rows = desks(snapshot.instances, ledger, config)
     rows = [desk for desk in rows if not filters.for_request(desk.instance, waiter, config)]
     tokens = waiter.prompt_tokens + waiter.generated_tokens
     kept = next((i for i, request_id in before.items() if request_id == waiter.request_id), "")
@@ -305,11 +287,11 @@ def _most_patient(snapshot: ClusterSnapshot, config: SchedulingConfig) -> Reques
     return min(waited, key=lambda waiter: (waiter.arrived_at_s, waiter.request_id), default=None)
 
 
-def _deficit(desk: _Desk, tokens: int) -> float:
-    return -(-tokens // desk.block_size) * desk.block_size - desk.room
+def _deficit(desk: Desk, tokens: int) -> float:
+    return demand_tokens(tokens, desk.instance.block_size_tokens) - desk.room
 
 
-def _cheapest(rows: list[_Desk], tokens: int) -> _Desk | None:
+def _cheapest(rows: list[Desk], tokens: int) -> Desk | None:
     """Smallest deficit first; the others together must be able to take it."""
     room = sum(max(0.0, desk.room) for desk in rows)
     for desk in sorted(rows, key=lambda desk: (_deficit(desk, tokens), desk.instance.instance_id)):
@@ -318,7 +300,7 @@ def _cheapest(rows: list[_Desk], tokens: int) -> _Desk | None:
     return None
 
 
-def _make_room(desk: _Desk, rows: list[_Desk], tokens: int, config: SchedulingConfig) -> Migrate | None:
+def _make_room(desk: Desk, rows: list[Desk], tokens: int, config: SchedulingConfig) -> Migrate | None:
     deficit = int(_deficit(desk, tokens))
     source = desk.instance
     if deficit <= 0 or not source.running or filters.has_migration_slot(source):

@@ -12,6 +12,8 @@ source threshold: what was moved once is not moved back on a cluster that stands
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Migrate
@@ -82,19 +84,26 @@ Rated = tuple[float, str, InstanceSnapshot]
 
 
 def sources(
-    rated: list[Rated], before: frozenset[str], config: SchedulingConfig
+    instances: Iterable[InstanceSnapshot],
+    classes: Classes,
+    before: frozenset[str],
+    config: SchedulingConfig,
 ) -> list[tuple[float, str, str, InstanceSnapshot]]:
     """``(freeness, id, rule, instance)``, the worst first; draining ones first of all."""
     found: list[tuple[float, str, str, InstanceSnapshot]] = []
     rules = config.rescheduling
     threshold, any_free_share = rules.source_threshold_tokens, rules.source_free_share
-    for value, instance_id, instance in rated:
-        limit = max(threshold, instance.block_size_tokens)
-        if value >= limit and not (instance.preempted or any_free_share or instance_id in before):
+    for instance in instances:
+        value = freeness(instance, classes)
+        if (
+            value >= threshold
+            and value >= instance.block_size_tokens
+            and not (instance.preempted or any_free_share or instance.instance_id in before)
+        ):
             continue
-        rule = source_rule(instance, value, instance_id in before, config)
+        rule = source_rule(instance, value, instance.instance_id in before, config)
         if rule and instance.age_s <= config.dispatch.staleness_limit_s and _may_send(instance, config):
-            found.append((value, instance_id, rule, instance))
+            found.append((value, instance.instance_id, rule, instance))
     found.sort(key=lambda row: row[:2])
     return found
 
@@ -124,10 +133,10 @@ def pair(
     """
     if classes is None:
         classes = snapshot.classes
-    rated = [(freeness(each, classes), each.instance_id, each) for each in snapshot.instances]
-    giving = sources(rated, before, config)
+    giving = sources(snapshot.instances, classes, before, config)
     if not giving:
         return (), frozenset()
+    rated = [(freeness(each, classes), each.instance_id, each) for each in snapshot.instances]
     giving_ids = frozenset(row[1] for row in giving)
     taking = [row for row in destinations(rated, ledger, config) if row[1] not in giving_ids]
     moves: list[Migrate] = []

@@ -15,6 +15,9 @@ from controlplane.scheduling.snapshot import (
 from controlplane.simulator.result import SimulationConfig
 from engine_agents.engines.simulated import SimulatedEngine
 
+TOLERANCE_S = 1e-9
+"""A report expected at ``t + delay`` must be in when that moment, as a float, has come."""
+
 
 def class_use(name: str, running: int, waiting: int) -> ClassUse:
     """A class on an instance as the engine reports it."""
@@ -56,6 +59,7 @@ class Cluster:
 
     def __init__(self, config: SimulationConfig, classes: dict[str, ClassRule]) -> None:
         self.config = config
+        self._report_delay_s = config.report_delay_s - TOLERANCE_S
         self.classes = classes
         self.tracked = any(rule.target_load_tokens is not None for rule in classes.values())
         self.members: dict[str, Member] = {}
@@ -97,7 +101,7 @@ class Cluster:
 
     def refresh(self, now: float) -> None:
         """Bring every snapshot to what the reports that arrived until ``now`` said."""
-        at_s = now - self.config.report_delay_s
+        at_s = now - self._report_delay_s
         for member in self.members.values():
             engine = member.engine
             if at_s >= engine.next_report_s:
@@ -108,7 +112,7 @@ class Cluster:
 
     def refresh_one(self, member: Member, now: float) -> None:
         """The same for one instance."""
-        seen = member.engine.report(member.snapshot, now - self.config.report_delay_s)
+        seen = member.engine.report(member.snapshot, now - self._report_delay_s)
         if seen != member.seen:
             member.seen = seen
             self.ledger.reconcile(member.id, seen)

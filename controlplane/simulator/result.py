@@ -34,7 +34,7 @@ class SimulationConfig:
     """From the decision to start an instance to its first report."""
     relative_speeds: tuple[float, ...] = ()
     """Speed of instance 0, 1, ...; 1.0 for those not named."""
-    sample_s: float = 1.0
+    sample_s: float = 5.0
     jump: bool = True
     """False: do every step (slow; what tests compare with)."""
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
 from math import inf, sqrt
 from typing import Any, Protocol
 
@@ -90,6 +91,7 @@ class _Segment:
         "counter",
         "end_s",
         "first_end_s",
+        "grown",
         "head",
         "jump",
         "preempted",
@@ -126,6 +128,15 @@ class _Segment:
         self.jump = False
         """Decode steps (whose blocks grow), not a prefill or an idle stretch."""
         self.unprefilled = 0
+        self.grown: list[int] = []
+        """Blocks allocated by the first 0, 1, ... steps after the first, within one round of the buckets."""
+
+    def prefix_sums(self) -> list[int]:
+        """Fill :attr:`grown`, on demand."""
+        buckets = self.buckets
+        first = (self.counter + 1) % len(buckets)
+        self.grown = list(accumulate(buckets[first:] + buckets[:first], initial=0))
+        return self.grown
 
     def end_of(self, step: int) -> float:
         """When step ``step`` (1 = the first) ends."""
@@ -216,7 +227,9 @@ class SimulatedEngine:
         self._describe(idle)
         self._segments: deque[_Segment] = deque([idle])
         self._current = idle
-        self._shown: _Segment | None = None
+        self._shown = idle
+        self._switch_s = -inf
+        """When the stretch after the one shown is first reported."""
         self.next_report_s = -inf
         """:meth:`report` says nothing new before."""
 
@@ -434,8 +447,10 @@ class SimulatedEngine:
         segment = self._schedule_chunked(now) if self.chunked else self._schedule_2023(now)
         self._describe(segment)
         self._segments.append(segment)
-        if segment.first_end_s < self.next_report_s:
-            self.next_report_s = segment.first_end_s
+        if segment.first_end_s < self._switch_s:
+            self._switch_s = segment.first_end_s
+            if self._switch_s < self.next_report_s:
+                self.next_report_s = self._switch_s
         self._current = segment
         self.wake_s = segment.end_s if segment.a > 0.0 else inf
         self.changed = True
@@ -651,31 +666,56 @@ class SimulatedEngine:
         return self._current.first_end_s
 
     def report(self, target: Report, at_s: float) -> int:
-        """Write what the last report before ``at_s`` said; returns the sequence number it had seen."""
+        """Write what the last report before ``at_s`` said; returns the sequence number it had seen.
+
+        The busiest function of a simulation, hence in one piece.
+        """
+        segment = self._shown
+        if at_s >= self._switch_s:
+            segment = self._show(target, at_s)
+        steps = segment.steps
+        if steps == 1:
+            return segment.seen
+        start, a, b = segment.start_s, segment.a, segment.b
+        if b > 0.0:
+            half = a - 0.5 * b
+            done = int((sqrt(half * half + 2.0 * b * (at_s - start)) - half) / b)
+        else:
+            done = int((at_s - start) / a)
+        next_s = start + (done + 1) * a + b * (done * (done + 1) / 2)
+        if next_s <= at_s:
+            done += 1
+            next_s = start + (done + 1) * a + b * (done * (done + 1) / 2)
+        if done < steps:
+            self.next_report_s = next_s if next_s < self._switch_s else self._switch_s
+        else:
+            done = steps
+            self.next_report_s = self._switch_s
+        if done > 1:
+            grown = segment.grown or segment.prefix_sums()
+            size = self.block_size
+            cycles, rest = divmod(done - 1, size)
+            target.used_tokens = (segment.blocks + cycles * segment.size + grown[rest]) * size
+        else:
+            target.used_tokens = segment.blocks * self.block_size
+        return segment.seen
+
+    def _show(self, target: Report, at_s: float) -> _Segment:
+        """The next stretch has been reported: write what stays the same during it."""
         segments = self._segments
         while len(segments) > 1 and segments[1].first_end_s <= at_s:
             segments.popleft()
-        segment = segments[0]
+        self._switch_s = segments[1].first_end_s if len(segments) > 1 else inf
+        self.next_report_s = self._switch_s
+        segment = self._shown = segments[0]
         size = self.block_size
-        if segment is not self._shown:
-            self._shown = segment
-            target.running = segment.running
-            target.waiting = segment.waiting
-            target.head_of_line_tokens = segment.head * size
-            target.queued_tokens = segment.queued * size
-            target.reserved_tokens = segment.reserved * size
-            target.unprefilled_tokens = segment.unprefilled
-            target.preempted = segment.preempted
-            target.classes = segment.classes
-        if segment.jump:
-            done = segment.steps_done(at_s)
-            if done < segment.steps:
-                self.next_report_s = segment.end_of(done + 1)
-            else:
-                self.next_report_s = segments[1].first_end_s if len(segments) > 1 else inf
-            grown = allocated(segment.buckets, segment.counter + 1, done - 1, segment.size) if done > 1 else 0
-            target.used_tokens = (segment.blocks + grown) * size
-        else:
-            self.next_report_s = segments[1].first_end_s if len(segments) > 1 else inf
-            target.used_tokens = segment.blocks * size
-        return segment.seen
+        target.used_tokens = segment.blocks * size
+        target.running = segment.running
+        target.waiting = segment.waiting
+        target.head_of_line_tokens = segment.head * size
+        target.queued_tokens = segment.queued * size
+        target.reserved_tokens = segment.reserved * size
+        target.unprefilled_tokens = segment.unprefilled
+        target.preempted = segment.preempted
+        target.classes = segment.classes
+        return segment
