@@ -1,12 +1,14 @@
-"""A plain engine of 2023 and INFaaS++ on its present state, written a second time and step by step.
+"""A plain engine of 2023 and two ways to dispatch, written a second time and step by step.
 
-No jumps, no shared code with the product's engine: every sequence is touched in every
-step. It says what the fast engine has to find: records, number of steps, pre-emptions.
+No jumps, no shared code with the product's engine nor with its policies: every sequence
+is touched in every step. It says what the fast engine has to find: records, number of
+steps, pre-emptions.
 
 Semantics (vLLM 0.1.x): prompts first; first come, first served; a prompt enters when its
 blocks fit beside the watermark; a decode step asks for one free block before every
 append; the victim is the latest arrival, goes to the front of the queue and is
-recomputed with the tokens it has made.
+recomputed with the tokens it has made. What an instance reports at the end of a step is
+its state at the step's start, after the batch was chosen.
 """
 
 import heapq
@@ -41,6 +43,10 @@ class Instance:
     batch: list = field(default_factory=list)
     busy: bool = False
     steps: int = 0
+    dispatched: int = 0
+    reported: tuple = (0, 0, 0)
+    """(blocks in use, requests, blocks that the queue demands), as last reported."""
+    at_start: tuple = (0, 0, 0)
 
     def blocks_of(self, tokens):
         return -(-tokens // self.latency.block_size_tokens)
@@ -48,11 +54,15 @@ class Instance:
     def watermark(self):
         return int(0.01 * self.latency.capacity_blocks)
 
-    def freeness(self):
+    def state(self):
         queued = sum(self.blocks_of(s.length) for s in self.waiting)
-        load = len(self.running) + len(self.waiting)
-        room = self.free - self.watermark() - queued
-        return room / load if load else float("inf")
+        used = self.latency.capacity_blocks - self.free
+        return used, len(self.running) + len(self.waiting), queued
+
+    def freeness(self):
+        """INFaaS++ on the last report: room, the whole queue's demand subtracted, per request."""
+        used, requests, queued = self.reported
+        return (0.99 * self.latency.capacity_blocks - used - queued) / (requests or 1)
 
     def start_step(self, now):
         """Choose the batch; returns when the step ends, or None when there is nothing to do."""
@@ -66,13 +76,15 @@ class Instance:
             self.batch = list(self.running)
             took = self.latency.decode_s(len(self.batch), sum(s.length for s in self.batch))
         else:
+            self.reported = self.state()
             return None
         self.steps += 1
+        self.at_start = self.state()
         return now + took
 
     def end_step(self, now):
-        """One token for each of the batch; returns those that finished."""
-        finished = []
+        """One token for each of the batch."""
+        self.reported = self.at_start
         for s in self.batch:
             s.generated += 1
             if s.generated == 1:
@@ -82,10 +94,8 @@ class Instance:
                 s.preempted_at_s = None
             if s.generated >= s.output:
                 s.finished_s = now
-                finished.append(s)
                 self.running.remove(s)
                 self.free += s.blocks
-        return finished
 
     def _admit(self):
         admitted, tokens = [], 0
@@ -136,8 +146,16 @@ class ReferenceResult:
     steps: int
 
 
-def simulate_reference(workload, latency, instances):
-    """INFaaS++ on the present state: most free memory per request, the lowest number first on a tie."""
+def round_robin(instance):
+    return -instance.dispatched
+
+
+def infaas(instance):
+    return instance.freeness()
+
+
+def simulate_reference(workload, latency, instances, score):
+    """Each request goes at once to the instance with the greatest ``score``, the lowest number on a tie."""
     fleet = [Instance(latency, latency.capacity_blocks) for _ in range(instances)]
     sequences = [
         Sequence(r.request_id, r.arrival_s, r.prompt_tokens, r.output_tokens) for r in workload.requests
@@ -146,9 +164,10 @@ def simulate_reference(workload, latency, instances):
     arrivals = iter(sequences)
     upcoming = next(arrivals, None)
     while upcoming is not None or events:
-        if upcoming is not None and (not events or upcoming.arrival_s <= events[0][0]):
-            chosen = max(range(instances), key=lambda i: (fleet[i].freeness(), -i))
+        if upcoming is not None and (not events or upcoming.arrival_s < events[0][0]):
+            chosen = max(range(instances), key=lambda i: (score(fleet[i]), -i))
             fleet[chosen].waiting.append(upcoming)
+            fleet[chosen].dispatched += 1
             now, upcoming = upcoming.arrival_s, next(arrivals, None)
             if fleet[chosen].busy:
                 continue
