@@ -92,10 +92,11 @@ SESSION_COOKIE_SAMESITE = "Lax"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["console.api.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "console.api.problems.handler",
 }
 
 REDIS_URL = env.redis_url(STATE_DIR)
@@ -107,7 +108,6 @@ REDIS_TIMEOUT_S = 2.0
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 RAY_ADDRESS = env.text("RAY_ADDRESS")
-RAY_NAMESPACE = env.text("LLUMDECK_RAY_NAMESPACE", "llumdeck")
 
 TICK_INTERVAL_MS = env.integer("LLUMDECK_TICK_INTERVAL_MS", 200, low=50, high=10_000)
 LEASE_TTL_MS = env.integer("LLUMDECK_LEASE_TTL_MS", 5_000, low=500, high=60_000)

@@ -367,6 +367,10 @@ class Writer:
             gateway = fleet.gateway(now)
             pipeline.hset(f"{self.prefix}gateways", gateway.gateway_id, encode(gateway))
         pipeline.set(f"{self.prefix}loop:status", self._loop(fleet, now), ex=30)
+        for name in self.client.zrangebyscore(f"{self.prefix}watched", now, "+inf"):
+            if name.decode() in {item.instance_id for item in fleet.instances}:
+                payload = msgspec.msgpack.encode(fleet.requests(name.decode()))
+                pipeline.set(f"{self.prefix}requests:{name.decode()}", payload, ex=5)
         pipeline.execute()
 
     @staticmethod

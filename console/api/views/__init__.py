@@ -1,0 +1,1 @@
+"""Endpoints, by subject. Views translate; services write and selectors read."""

@@ -1,0 +1,179 @@
+import { memo } from "react";
+import { Link } from "react-router";
+import { FULL_SHARE, instanceLevel, stateWord, usedShare } from "../lib/fleet";
+import { age, count, duration, fixed, percentNumber } from "../lib/format";
+import { freshness } from "../live/freshness";
+import type { Instance, Migration } from "../live/types";
+import { Arcs } from "./Arcs";
+import { ClassMark } from "./ClassMark";
+import { Mark } from "./Mark";
+import { MemoryBar } from "./MemoryBar";
+
+interface FleetProps {
+  instances: readonly Instance[];
+  moves: readonly Migration[];
+  now: number;
+}
+
+/** One row per instance: memory by class, load, freeness, state, age; arcs show moves as they happen. */
+export function FleetTable({ instances, moves, now }: FleetProps) {
+  const blocks = new Set(
+    instances.flatMap((item) => (item.total_blocks === null ? [] : [item.total_blocks])),
+  );
+  const each = blocks.size === 1 ? `, ${count([...blocks][0])} blocks each` : "";
+  return (
+    <div className="fleet">
+      <table>
+        <colgroup>
+          <col className="col-name" />
+          <col />
+          <col className="col-num" />
+          <col className="col-freeness" />
+          <col className="col-num" />
+          <col className="col-num" />
+          <col className="col-num" />
+          <col className="col-state" />
+          <col className="col-moving" />
+        </colgroup>
+        <thead>
+          <tr>
+            <th scope="col">Instance</th>
+            <th scope="col">KV memory{each}, by class</th>
+            <th scope="col" className="num">
+              Used
+            </th>
+            <th scope="col" className="num">
+              Freeness
+            </th>
+            <th scope="col" className="num">
+              Running
+            </th>
+            <th scope="col" className="num">
+              Waiting
+            </th>
+            <th scope="col" className="num">
+              Step
+            </th>
+            <th scope="col">State</th>
+            <th scope="col">Moving</th>
+          </tr>
+        </thead>
+        <tbody>
+          {instances.map((instance) => (
+            <FleetRow key={instance.id} instance={instance} now={now} />
+          ))}
+        </tbody>
+      </table>
+      <Arcs order={instances.map((instance) => instance.id)} moves={moves} />
+    </div>
+  );
+}
+
+function FleetRow({ instance, now }: { instance: Instance; now: number }) {
+  const level = instanceLevel(instance, now);
+  const { freshness: kind, age: seconds } = freshness(instance.heard_at, now);
+  const stale = kind === "stale";
+  const share = usedShare(instance);
+  return (
+    <tr className={stale ? "is-stale" : ""}>
+      <td>
+        <span className="name-cell">
+          {level === "good" ? <span style={{ width: 14 }} /> : <Mark shape={level} />}
+          <Link to={`/instances/${instance.id}`} title={instance.id}>
+            {instance.id}
+          </Link>
+        </span>
+      </td>
+      <td>
+        <MemoryBar instance={instance} stale={stale || kind === "unknown"} />
+      </td>
+      <td className={`num strong ${stale ? "" : shareTone(share)}`}>
+        {percentNumber(share)}
+        {share !== null && <span className="t3">{"\u202f"}%</span>}
+      </td>
+      <td className={`num ${stale ? "" : freenessTone(instance)}`}>{fixed(instance.freeness, 0)}</td>
+      <td className="num">{count(instance.running)}</td>
+      <td className={`num ${instance.waiting ? "strong" : "t3"}`}>{count(instance.waiting)}</td>
+      <td className="num t2">{duration(instance.step_ms)}</td>
+      <td className="nowrap detail">
+        {stateWord(instance, now)}{" "}
+        <span className={kind === "late" ? "warning" : "t3"}>
+          {seconds === null ? "" : `${kind === "late" ? "late, " : ""}${age(seconds)}`}
+        </span>
+      </td>
+      <td className="nowrap detail accent">{movingWords(instance)}</td>
+    </tr>
+  );
+}
+
+/** Below 720 px the table is a list: name, share, waiting, moving, and the bar under them. */
+export function FleetList({ instances, now }: Omit<FleetProps, "moves">) {
+  return (
+    <ul className="fleet-list">
+      {instances.map((instance) => {
+        const level = instanceLevel(instance, now);
+        const { freshness: kind, age: seconds } = freshness(instance.heard_at, now);
+        const stale = kind === "stale" || kind === "unknown";
+        const share = usedShare(instance);
+        return (
+          <li key={instance.id}>
+            <div className="row detail">
+              {level !== "good" && <Mark shape={level} />}
+              <Link to={`/instances/${instance.id}`} className="strong" style={{ color: "inherit" }}>
+                {instance.id}
+              </Link>
+              <span className={stale ? "t3" : shareTone(share)}>
+                {percentNumber(share)}
+                {share !== null && "\u202f%"}
+              </span>
+              <span className="t3">
+                {stale ? `${stateWord(instance, now)}${seconds === null ? "" : ` ${age(seconds)}`}` : ""}
+                {!stale && instance.waiting ? `${count(instance.waiting)} waiting` : ""}
+              </span>
+              <span className="accent" style={{ marginLeft: "auto" }}>
+                {movingWords(instance)}
+              </span>
+            </div>
+            <MemoryBar instance={instance} stale={stale} />
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+export const FleetLegend = memo(function FleetLegend({ classes }: { classes: readonly string[] }) {
+  return (
+    <div className="legend">
+      {classes.map((name) => (
+        <span key={name}>
+          <ClassMark name={name} /> {name}
+        </span>
+      ))}
+      <span>
+        <span className="class-mark pattern-arriving" /> arriving
+      </span>
+      <span>
+        <span className="class-mark pattern-headroom" /> headroom
+      </span>
+      <span className="t3">tick: 90{"\u202f"}% · freeness: decode steps until memory ends</span>
+    </div>
+  );
+});
+
+export function movingWords(instance: Instance): string {
+  const parts = [];
+  if (instance.migrations_out) parts.push(`${instance.migrations_out} out`);
+  if (instance.migrations_in) parts.push(`${instance.migrations_in} in`);
+  return parts.join(", ");
+}
+
+function shareTone(share: number | null): string {
+  if (share === null) return "";
+  return share >= 0.97 ? "critical" : share >= FULL_SHARE ? "warning" : "";
+}
+
+function freenessTone(instance: Instance): string {
+  if (instance.freeness === null) return "";
+  return instance.freeness < 0 ? "critical strong" : "";
+}

@@ -1,0 +1,64 @@
+import { type ReactNode, useEffect, useState } from "react";
+import { useNavigate } from "react-router";
+import { useLiveStore } from "../live/context";
+import { Sheet } from "./dialogs/Sheet";
+import { PLACES } from "./Shell";
+
+const JUMP_MS = 1_200;
+
+/** `g` then a letter jumps, `p` pauses, `/` filters, `?` shows this. Returns the help sheet. */
+export function useShortcuts(): ReactNode {
+  const navigate = useNavigate();
+  const store = useLiveStore();
+  const [open, setOpen] = useState(false);
+  useEffect(() => {
+    let jumpUntil = 0;
+    const onKey = (event: KeyboardEvent) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+      const place = performance.now() < jumpUntil && PLACES.find((each) => each.key === event.key);
+      jumpUntil = 0;
+      if (place) navigate(place.to);
+      else if (event.key === "g") jumpUntil = performance.now() + JUMP_MS;
+      else if (event.key === "p") store.togglePause();
+      else if (event.key === "?") setOpen(true);
+      else if (event.key === "/") {
+        const field = document.querySelector<HTMLInputElement>("input[data-filter]");
+        if (!field) return;
+        event.preventDefault();
+        field.focus();
+      }
+    };
+    window.addEventListener("keydown", onKey);
+    return () => window.removeEventListener("keydown", onKey);
+  }, [navigate, store]);
+  return (
+    <Sheet title="Keys" opened={open} onClose={() => setOpen(false)}>
+      <dl className="facts">
+        {PLACES.map((place) => (
+          <div key={place.key}>
+            <dt>
+              <kbd>g</kbd> <kbd>{place.key}</kbd>
+            </dt>
+            <dd>{place.name}</dd>
+          </div>
+        ))}
+        <div>
+          <dt>
+            <kbd>p</kbd>
+          </dt>
+          <dd>pause and resume the screen</dd>
+        </div>
+        <div>
+          <dt>
+            <kbd>/</kbd>
+          </dt>
+          <dd>filter the list</dd>
+        </div>
+      </dl>
+    </Sheet>
+  );
+}
+
+function isTyping(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && target.closest("input, textarea, select, [role=dialog]") !== null;
+}

@@ -1,0 +1,104 @@
+// The words of the design: how a move stands and why it stopped. Pure.
+
+import type { Migration } from "../live/types";
+
+export type Outcome = "running" | "finished" | "stopped" | "doubt" | "late";
+
+export function outcomeOf(move: Migration): Outcome {
+  if (move.state === "done") return "finished";
+  if (move.ended_at !== null) return /time/i.test(move.reason) ? "late" : "stopped";
+  return move.state === "in_doubt" ? "doubt" : "running";
+}
+
+interface StopRule {
+  match: RegExp;
+  short: string;
+  long(move: Migration): string;
+}
+
+const STOPS: StopRule[] = [
+  {
+    match: /finish|gone|over|not here|unknown request/i,
+    short: "Request finished first",
+    long: (move) => `The request finished on ${move.source} before the copy ended.`,
+  },
+  {
+    match: /preempt/i,
+    short: "Preempted at the source",
+    long: (move) => `The request was preempted on ${move.source}; it waits there.`,
+  },
+  {
+    match: /room|memory|blocks/i,
+    short: "No memory at the destination",
+    long: (move) => `${move.destination} had no memory for it; it goes on at ${move.source}.`,
+  },
+  {
+    match: /slot/i,
+    short: "No free slot at the destination",
+    long: (move) => `${move.destination} was busy with other moves; it goes on at ${move.source}.`,
+  },
+  {
+    match: /time|no answer|silent|unreachable/i,
+    short: "No answer in time",
+    long: (move) => `No answer in stage ${move.stages.length}; it goes on at ${move.source}.`,
+  },
+  {
+    match: /drain|stopping/i,
+    short: "Destination stopped taking work",
+    long: (move) => `${move.destination} takes no work now; it goes on at ${move.source}.`,
+  },
+  {
+    match: /incompat|version/i,
+    short: "Engines do not match",
+    long: (move) =>
+      `${move.source} and ${move.destination} differ in model or version; it goes on at ${move.source}.`,
+  },
+];
+
+export function stopShort(move: Migration): string {
+  return (
+    STOPS.find((rule) => rule.match.test(move.reason))?.short ?? (move.reason || "Stopped, no reason given")
+  );
+}
+
+/** A full sentence: why it stopped and where the request is now. */
+export function stopLong(move: Migration): string {
+  if (move.state === "refused") {
+    return `${move.source} did not take the move: ${move.reason || "no reason given"}. It goes on at ${move.source}.`;
+  }
+  const rule = STOPS.find((each) => each.match.test(move.reason));
+  return rule
+    ? `Stopped: ${rule.long(move)}`
+    : `Stopped: ${move.reason || "no reason given"}. It goes on at ${move.source}.`;
+}
+
+const RULES: Record<string, string> = {
+  load: "overload",
+  preempted: "a preempted request needs room",
+  drain: "drain",
+  hole: "room for a waiting request",
+  manual: "by hand",
+  consolidate: "to free a whole instance",
+};
+
+/** Why it moves: the rule, in words, with the agent's choice after it. */
+export function ruleWords(move: Migration): string {
+  const rule = RULES[move.rule] ?? move.rule;
+  if (move.rule === "manual" && move.actor && !move.actor.startsWith("system"))
+    return `by hand, ${move.actor}`;
+  if (move.rule === "drain") return `drain of ${move.source}`;
+  return rule;
+}
+
+export function blocksOf(move: Migration): number | null {
+  return move.stages.length ? move.stages.reduce((sum, stage) => sum + stage.blocks, 0) : null;
+}
+
+export function bytesOf(move: Migration): number {
+  return move.stages.reduce((sum, stage) => sum + stage.bytes, 0);
+}
+
+/** Long ids are cut in lists; the whole id stands in the title. */
+export function shortId(id: string): string {
+  return id.length <= 14 ? id : `${id.slice(0, 13)}…`;
+}

@@ -1,0 +1,40 @@
+import {
+  createContext,
+  type ReactNode,
+  useContext,
+  useEffect,
+  useMemo,
+  useState,
+  useSyncExternalStore,
+} from "react";
+import { LiveStore, type View } from "./store";
+
+const StoreContext = createContext<LiveStore | null>(null);
+
+/** Holds the one live connection while somebody is signed in. */
+export function LiveProvider({ children }: { children: ReactNode }) {
+  const [store] = useState(() => new LiveStore());
+  useEffect(() => {
+    const scheme = window.location.protocol === "https:" ? "wss" : "ws";
+    store.start(`${scheme}://${window.location.host}/ws/v1/live`);
+    return () => store.stop();
+  }, [store]);
+  return <StoreContext.Provider value={store}>{children}</StoreContext.Provider>;
+}
+
+export function useLiveStore(): LiveStore {
+  const store = useContext(StoreContext);
+  if (store === null) throw new Error("useLiveStore outside LiveProvider");
+  return store;
+}
+
+export function useView(): View {
+  const store = useLiveStore();
+  return useSyncExternalStore(store.subscribe, store.getView);
+}
+
+/** The live view with the screen's time: while paused, ages stand still too. */
+export function useShown(): View & { screenNow: number } {
+  const view = useView();
+  return useMemo(() => ({ ...view, screenNow: view.pausedAt ?? view.now }), [view]);
+}

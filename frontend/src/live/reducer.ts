@@ -1,0 +1,109 @@
+// Pure: (state, frame) -> state. The invariant, tested against frames of the real hub:
+// snapshot + deltas = a fresh snapshot.
+
+import type {
+  DeltaFrame,
+  FeedEvent,
+  Gateway,
+  Instance,
+  Migration,
+  SloClass,
+  Snapshot,
+  SnapshotFrame,
+} from "./types";
+
+const KEPT_EVENTS = 50;
+
+export interface LiveState {
+  seq: number;
+  /** Server time of the last frame. */
+  at: number;
+  instances: ReadonlyMap<string, Instance>;
+  gateways: ReadonlyMap<string, Gateway>;
+  classes: ReadonlyMap<string, SloClass>;
+  migrations: ReadonlyMap<string, Migration>;
+  events: readonly FeedEvent[];
+  loop: Snapshot["loop"];
+  degraded: Snapshot["degraded"];
+  tenants: readonly string[];
+}
+
+/** What to do with a frame: take its state, or ask for a snapshot because frames are missing. */
+export type Step = { kind: "state"; state: LiveState } | { kind: "gap" };
+
+export function reduce(state: LiveState | null, frame: SnapshotFrame | DeltaFrame): Step {
+  if (frame.type === "snapshot") return { kind: "state", state: fromSnapshot(frame) };
+  if (state === null || frame.seq !== state.seq + 1) return { kind: "gap" };
+  return { kind: "state", state: applyDelta(state, frame) };
+}
+
+function fromSnapshot(frame: SnapshotFrame): LiveState {
+  const { state } = frame;
+  return {
+    seq: frame.seq,
+    at: frame.at,
+    instances: byKey(state.instances, (item) => item.id),
+    gateways: byKey(state.gateways, (item) => item.id),
+    classes: byKey(state.classes, (item) => item.name),
+    migrations: byKey(state.migrations, (item) => item.id),
+    events: state.events,
+    loop: state.loop,
+    degraded: state.degraded,
+    tenants: state.tenants,
+  };
+}
+
+function applyDelta(state: LiveState, frame: DeltaFrame): LiveState {
+  return {
+    seq: frame.seq,
+    at: frame.at,
+    instances: heard(
+      merge(state.instances, frame.instances, (item) => item.id, frame.gone?.instances),
+      frame.heard?.instances,
+    ),
+    gateways: heard(
+      merge(state.gateways, frame.gateways, (item) => item.id, frame.gone?.gateways),
+      frame.heard?.gateways,
+    ),
+    classes: merge(state.classes, frame.classes, (item) => item.name, frame.gone?.classes),
+    migrations: merge(state.migrations, frame.migrations, (item) => item.id, frame.gone?.migrations),
+    events: appendEvents(state.events, frame.events),
+    loop: frame.loop === undefined ? state.loop : frame.loop,
+    degraded: frame.degraded ?? state.degraded,
+    tenants: frame.tenants ?? state.tenants,
+  };
+}
+
+function byKey<T>(items: readonly T[], key: (item: T) => string): Map<string, T> {
+  return new Map(items.map((item) => [key(item), item]));
+}
+
+function merge<T>(
+  known: ReadonlyMap<string, T>,
+  changed: readonly T[] | undefined,
+  key: (item: T) => string,
+  gone: readonly string[] | undefined,
+): ReadonlyMap<string, T> {
+  if (!changed && !gone) return known;
+  const next = new Map(known);
+  for (const id of gone ?? []) next.delete(id);
+  for (const item of changed ?? []) next.set(key(item), item);
+  return next;
+}
+
+function heard<T extends { heard_at: number | null }>(
+  known: ReadonlyMap<string, T>,
+  times: Record<string, number> | undefined,
+): ReadonlyMap<string, T> {
+  if (!times) return known;
+  const next = new Map(known);
+  for (const [id, at] of Object.entries(times)) {
+    const item = next.get(id);
+    if (item) next.set(id, { ...item, heard_at: at });
+  }
+  return next;
+}
+
+function appendEvents(known: readonly FeedEvent[], fresh: FeedEvent[] | undefined): readonly FeedEvent[] {
+  return fresh ? [...known, ...fresh].slice(-KEPT_EVENTS) : known;
+}

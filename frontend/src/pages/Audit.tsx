@@ -1,0 +1,107 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { useSearchParams } from "react-router";
+import { get, type Page } from "../api/client";
+import type { AuditEntry } from "../api/types";
+import { ProblemNote } from "../components/dialogs/Problem";
+import { fullTime, moment } from "../lib/format";
+import { useShown } from "../live/context";
+
+export default function Audit() {
+  const { screenNow: now } = useShown();
+  const [query, setQuery] = useSearchParams();
+  const text = query.get("q") ?? "";
+  const entries = useInfiniteQuery({
+    queryKey: ["audit", text],
+    initialPageParam: `audit?limit=50${text ? `&q=${encodeURIComponent(text)}` : ""}`,
+    queryFn: ({ pageParam }) => get<Page<AuditEntry>>(pageParam),
+    getNextPageParam: (page) => page.next ?? undefined,
+    refetchInterval: 10_000,
+  });
+  const rows = entries.data?.pages.flatMap((page) => page.results) ?? [];
+  return (
+    <>
+      <div className="page-head">
+        <h1>Audit</h1>
+        <span className="t2">Who did what, when and why. Entries are never changed or deleted.</span>
+      </div>
+      <div className="row filters">
+        <input
+          className="field"
+          data-filter
+          placeholder="Filter person, action, object"
+          aria-label="Filter the audit list"
+          value={text}
+          onChange={(event) =>
+            setQuery(event.currentTarget.value ? { q: event.currentTarget.value } : {}, { replace: true })
+          }
+        />
+      </div>
+      <ProblemNote error={entries.error} />
+      <section className="card" aria-label="audit entries">
+        {entries.isPending ? (
+          <div className="skeleton" style={{ height: 200, margin: 14 }} />
+        ) : rows.length === 0 ? (
+          <p className="empty">{text ? "No entry matches." : "Nothing has been done yet."}</p>
+        ) : (
+          <ol className="audit">
+            {rows.map((row) => (
+              <Entry key={row.id} row={row} now={now} />
+            ))}
+          </ol>
+        )}
+        {entries.hasNextPage && (
+          <div className="card-body">
+            <button
+              type="button"
+              className="btn small"
+              disabled={entries.isFetching}
+              onClick={() => void entries.fetchNextPage()}
+            >
+              {entries.isFetchingNextPage ? "Loading…" : "Load older entries"}
+            </button>
+          </div>
+        )}
+      </section>
+    </>
+  );
+}
+
+function Entry({ row, now }: { row: AuditEntry; now: number }) {
+  const at = Date.parse(row.at) / 1000;
+  return (
+    <li>
+      <time className="t3 nowrap" title={fullTime(at)} dateTime={row.at}>
+        {moment(at, now)}
+      </time>
+      <span>
+        <b>{row.actor}</b> <span className="t2">{row.action.replace(".", " ").replace("_", " ")}</span>{" "}
+        <span className="mono">{row.object_id}</span>
+        {row.reason && <span className="t2"> · “{row.reason}”</span>}
+      </span>
+      <Difference before={row.before} after={row.after} />
+      <span className="t3 caption" title={row.request_id ? `request ${row.request_id}` : undefined}>
+        {row.address ?? ""}
+      </span>
+    </li>
+  );
+}
+
+function Difference({ before, after }: Pick<AuditEntry, "before" | "after">) {
+  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
+    (name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]),
+  );
+  return (
+    <span className="detail difference">
+      {names.map((name) => (
+        <span key={name}>
+          <span className="t3">{name}</span> {name in before && <s className="t3">{plain(before[name])}</s>}{" "}
+          {name in after && <b>{plain(after[name])}</b>}
+        </span>
+      ))}
+    </span>
+  );
+}
+
+function plain(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}

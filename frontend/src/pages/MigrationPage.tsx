@@ -1,0 +1,121 @@
+import { useQuery } from "@tanstack/react-query";
+import { Link, useParams } from "react-router";
+import { getMigration } from "../api/migrations";
+import { ProblemNote } from "../components/dialogs/Problem";
+import { OutcomeWords } from "../components/HistoryTable";
+import { MoveLane } from "../components/MoveLane";
+import { bytes, count, duration, fullTime } from "../lib/format";
+import { bytesOf, ruleWords } from "../lib/words";
+import { useShown } from "../live/context";
+import type { Migration } from "../live/types";
+
+/** One move: live while it runs, from the history afterwards. */
+export default function MigrationPage() {
+  const { id = "" } = useParams();
+  const { state, screenNow: now } = useShown();
+  const live = state?.migrations.get(id);
+  const stored = useQuery({
+    queryKey: ["migrations", id],
+    queryFn: () => getMigration(id),
+    enabled: !live || live.ended_at !== null,
+    retry: false,
+  });
+  const move = live ?? stored.data;
+  return (
+    <>
+      <div className="page-head">
+        <span className="t3">
+          <Link to="/migrations" className="t3">
+            Migrations
+          </Link>{" "}
+          /
+        </span>
+        <h1 className="mono">{id}</h1>
+        {move && move.ended_at !== null && <OutcomeWords move={move} />}
+      </div>
+      {!move && <ProblemNote error={stored.error} />}
+      {move && (
+        <>
+          <section className="card" aria-label="stages">
+            <MoveLane
+              move={move}
+              tenants={state?.tenants ?? []}
+              now={now}
+              limitMs={state?.classes.get(move.slo_class)?.tpot_target_ms ?? null}
+            />
+          </section>
+          <div className="grid columns">
+            <StageTable move={move} />
+            <Facts move={move} asked={stored.data?.actor || move.actor} />
+          </div>
+        </>
+      )}
+    </>
+  );
+}
+
+function StageTable({ move }: { move: Migration }) {
+  return (
+    <section className="card" aria-label="stages as a table">
+      <div className="card-head">
+        <h2>Stages</h2>
+        <span className="aside">as measured by {move.source}</span>
+      </div>
+      <div className="scroll-x">
+        <table className="table">
+          <thead>
+            <tr>
+              <th>Stage</th>
+              <th className="num">Blocks</th>
+              <th className="num">Size</th>
+              <th className="num">Time</th>
+              <th className="num">Tokens made meanwhile</th>
+            </tr>
+          </thead>
+          <tbody>
+            {move.stages.map((stage) => (
+              <tr key={stage.stage}>
+                <td>stage {stage.stage}</td>
+                <td className="num">{count(stage.blocks)}</td>
+                <td className="num">{bytes(stage.bytes)}</td>
+                <td className="num">{duration(stage.duration_ms)}</td>
+                <td className="num">{count(stage.tokens_meanwhile)}</td>
+              </tr>
+            ))}
+            <tr>
+              <td>freeze, hand over</td>
+              <td className="num">–</td>
+              <td className="num">–</td>
+              <td className="num">{duration(move.downtime_ms)}</td>
+              <td className="num">{move.state === "done" ? "0" : "–"}</td>
+            </tr>
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+function Facts({ move, asked }: { move: Migration; asked: string }) {
+  const rows: [string, string][] = [
+    ["Why", [ruleWords(move), move.why].filter(Boolean).join(": ")],
+    ["Asked by", asked || "–"],
+    ["Request", move.request_id],
+    ["Started", fullTime(move.started_at)],
+    ["Ended", fullTime(move.ended_at)],
+    ["Tokens at the start", count(move.tokens_at_start)],
+    ["Copied", bytes(bytesOf(move))],
+  ];
+  return (
+    <section className="card card-body">
+      <dl className="facts">
+        {rows.map(([name, value]) => (
+          <div key={name}>
+            <dt className="t3">{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
