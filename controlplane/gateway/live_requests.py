@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controlplane.gateway.admission import Caller
-from controlplane.gateway.journal import Entry
+from controlplane.gateway.entries import Entry
 from controlplane.records.types import FinishedRequest
 from controlplane.scheduling.snapshot import RequestProfile
 from engine_agents.messages import Add

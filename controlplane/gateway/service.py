@@ -10,8 +10,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from controlplane.gateway.entries import AbortAt, Effects, Finished, Recover
 from controlplane.gateway.fleet_view import FleetView
-from controlplane.gateway.journal import AbortAt, Effects, Finished, Journal, Recover
+from controlplane.gateway.journal import Journal
 from controlplane.gateway.latency import LatencyWindow
 from controlplane.gateway.links import Links
 from controlplane.gateway.live_requests import LiveRequest, current_call

@@ -11,16 +11,17 @@ Source: vLLM 0.32 ``entrypoints.launchers.app``, ``v1.engine.async_llm``,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from operator import length_hint
 from types import SimpleNamespace
 from typing import Any
 
-from vllm.config import DeviceConfig, SchedulerConfig, VllmConfig
+from vllm.config import DeviceConfig, LoggingConfig, SchedulerConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
@@ -154,6 +155,24 @@ class VllmFrontHalf:
 
 async def build_front_half(config: FrontHalfConfig, port: EngineClientPort) -> VllmFrontHalf:
     """vLLM's app over ``port``; raises :class:`FrontHalfError` where the model cannot be read."""
+    with _logging_kept():
+        return await _build(config, port)
+
+
+@contextlib.contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Quiet while building; and vLLM's set-up leaves the root logger at ERROR, which is not its to decide."""
+    root, own = logging.getLogger(), logging.getLogger("vllm")
+    level = root.level
+    own.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        own.setLevel(logging.WARNING)
+
+
+async def _build(config: FrontHalfConfig, port: EngineClientPort) -> VllmFrontHalf:
     args = _serve_args(config)
     vllm_config = _vllm_config(config)
     llm = _construct_llm(vllm_config, port)
@@ -190,7 +209,11 @@ def _vllm_config(config: FrontHalfConfig) -> VllmConfig:
             is_encoder_decoder=model_config.is_encoder_decoder,
         )
         return VllmConfig(
-            model_config=model_config, device_config=DeviceConfig("cpu"), scheduler_config=scheduler
+            model_config=model_config,
+            device_config=DeviceConfig("cpu"),
+            scheduler_config=scheduler,
+            # The process has its own logging; vLLM's set-up would take its handlers away.
+            logging_config=LoggingConfig(configure_logging=False),
         )
     except (OSError, ValueError, TypeError) as error:
         raise FrontHalfError(f"model {config.model!r} cannot be read: {error}") from error

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.gateway.harness import Fleet
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +22,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fleet(tiny_model: Path) -> Iterator["Fleet"]:  # noqa: F821, UP037 - vLLM is imported only when used
+def fleet(tiny_model: Path) -> Iterator[Fleet]:
     from engine_agents.vllm_engine.frontend import build_front_half
     from tests.gateway.harness import Fleet
 

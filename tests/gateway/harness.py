@@ -18,7 +18,7 @@ from controlplane.records.types import FinishedRequest
 from engine_agents.config import AgentConfig
 from engine_agents.engines.paced import build
 from engine_agents.engines.port import Engine
-from engine_agents.messages import GatewayStatus, encode
+from engine_agents.messages import GatewayStatus, MigrateOut, encode
 from engine_agents.serve import AgentServer
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 from tests.engine_agents.harness import agent_config
@@ -73,6 +73,7 @@ class Fleet:
         self.reports: list[GatewayStatus] = []
         self.rules = Rules(classes=CLASSES)
         self._seq = 0
+        self._moves = 0
         model = FrontHalfConfig(model_path, MODEL, engine_args or {})
         ports = Ports(
             lookup_key=lambda raw_key, now: KEYS.get(raw_key),
@@ -125,11 +126,31 @@ class Fleet:
         async def cut() -> None:
             for task in tuple(server._tasks):
                 task.cancel()
+            await server._peers.close()
             await server._gateways.close()
             server._context.destroy(linger=0)
             await asyncio.to_thread(server.engine.stop)
 
         self.loop.run(cut())
+
+    def move_the_only(self) -> str:
+        """Command the owner of the one live request to move it to the next agent; returns the refusal."""
+        (entry,) = self.loop.call(lambda: list(self.gateway.journal))
+        if not entry.owner_id:
+            return "nobody runs it"
+        names = sorted(self.agents)
+        to = self.agents[names[(names.index(entry.owner_id) + 1) % len(names)]]
+        self._moves += 1
+        command = MigrateOut(
+            migration_id=f"move-{self._moves}",
+            destination_instance_id=to.config.instance_id,
+            destination_peer_endpoint=to.peer_endpoint,
+            rule="manual",
+            lease_epoch=1,
+            budget_tokens=10_000,
+            request_id=entry.request_id,
+        )
+        return self.loop.run(self.agents[entry.owner_id].migrate_out(command)).reason
 
     def stop_agent(self, instance_id: str) -> None:
         self.loop.run(self.agents.pop(instance_id).stop())

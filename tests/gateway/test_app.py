@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -30,7 +31,7 @@ class Inner:
         self.fails = False
         self.seen: dict[str, str] = {}
         self.body = b""
-        self.call = None
+        self.call: Any = None
 
     async def __call__(self, scope, receive, send) -> None:
         self.seen = {name.decode(): value.decode() for name, value in scope["headers"]}
@@ -61,7 +62,7 @@ async def client(inner: Inner) -> AsyncIterator[httpx.AsyncClient]:
     door.inner = inner
     transport = httpx.ASGITransport(door)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=GOOD) as made:
-        made.door = door
+        made.door = door  # type: ignore[attr-defined]
         yield made
     keys.close()
 

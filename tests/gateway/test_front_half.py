@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import openai
@@ -64,23 +65,25 @@ class TestWithoutEngines:
 class TestServing:
     def test_completion(self, agents: Fleet, client: openai.OpenAI) -> None:
         reply = client.completions.create(model=MODEL, prompt="Hello there", max_tokens=16, temperature=0)
-        assert reply.usage.completion_tokens == 16 and reply.choices[0].finish_reason == "length"
+        assert (
+            reply.usage and reply.usage.completion_tokens == 16 and reply.choices[0].finish_reason == "length"
+        )
         record = record_of(agents, reply.id)
         assert (record.tenant_id, record.key_id, record.slo_class_served) == (1, 11, "standard")
         assert (record.outcome, record.output_tokens, record.moves) == ("length", 16, 0)
         assert record.first_token_at is not None
 
     def test_a_stream_says_the_same_as_the_whole(self, agents: Fleet, client: openai.OpenAI) -> None:
-        ask = {"model": MODEL, "prompt": "Tell me", "max_tokens": 40, "temperature": 0}
+        ask: dict[str, Any] = {"model": MODEL, "prompt": "Tell me", "max_tokens": 40, "temperature": 0}
         whole = client.completions.create(**ask).choices[0].text
-        usage = {"include_usage": True}
+        usage: Any = {"include_usage": True}
         chunks = list(client.completions.create(**ask, stream=True, stream_options=usage))
         assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == whole
         assert chunks[-1].usage.completion_tokens == 40
         assert len({chunk.id for chunk in chunks}) == 1
 
     def test_chat(self, agents: Fleet, client: openai.OpenAI) -> None:
-        ask = {
+        ask: dict[str, Any] = {
             "model": MODEL,
             "messages": [{"role": "user", "content": "hi"}],
             "max_tokens": 12,
@@ -96,7 +99,7 @@ class TestServing:
         agents.wait_for(lambda: agents.gateway.open_requests == 0)
 
     def test_a_stop_string_ends_it_at_the_engine_too(self, agents: Fleet, client: openai.OpenAI) -> None:
-        ask = {"model": MODEL, "prompt": "Tell me", "max_tokens": 1000, "temperature": 0}
+        ask: dict[str, Any] = {"model": MODEL, "prompt": "Tell me", "max_tokens": 1000, "temperature": 0}
         text = client.completions.create(**ask | {"max_tokens": 60}).choices[0].text
         stop = next(char for char in text[10:] if char.isascii() and char.isprintable())
         reply = client.completions.create(**ask, stop=[stop])
@@ -161,7 +164,13 @@ class TestLeaving:
 
 class TestLosingInstances:
     def test_a_stream_outlives_its_instance(self, agents: Fleet, client: openai.OpenAI) -> None:
-        ask = {"model": MODEL, "prompt": "Tell me all", "max_tokens": 200, "seed": 5, "temperature": 1.0}
+        ask: dict[str, Any] = {
+            "model": MODEL,
+            "prompt": "Tell me all",
+            "max_tokens": 200,
+            "seed": 5,
+            "temperature": 1.0,
+        }
         expected = client.completions.create(**ask).choices[0].text
         for name in ("c", "d"):
             agents.add_agent(name, engine_args=SLOW)
@@ -197,7 +206,7 @@ class TestLosingInstances:
         agents.wait_for(lambda: agents.records and agents.records[-1].outcome == "error:503")
 
     def test_a_lost_instance_comes_back_and_takes_over(self, agents: Fleet, client: openai.OpenAI) -> None:
-        ask = {"model": MODEL, "prompt": "Come back", "max_tokens": 100, "temperature": 0}
+        ask: dict[str, Any] = {"model": MODEL, "prompt": "Come back", "max_tokens": 100, "temperature": 0}
         expected = client.completions.create(**ask).choices[0].text
         agents.add_agent("c", engine_args=SLOW)
         agents.stop_agent("a")

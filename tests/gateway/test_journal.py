@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.gateway.journal import (
-    ADOPTION_GRACE_S,
-    GAP_LIMIT_S,
-    AbortAt,
-    Effects,
-    Finished,
-    Journal,
-    Recover,
-)
+from controlplane.gateway.entries import AbortAt, Effects, Finished, Recover
+from controlplane.gateway.journal import ADOPTION_GRACE_S, GAP_LIMIT_S, Journal
 from tests.gateway.outputs import PlainEditor, PlainOutput
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.gateway.journal import AbortAt, Effects, Finished, Journal, Recover
+from controlplane.gateway.entries import AbortAt, Effects, Finished, Recover
+from controlplane.gateway.journal import Journal
 from engine_agents.messages import split_engine_id
 from tests.gateway.outputs import PlainEditor, PlainOutput
 
@@ -24,7 +26,7 @@ class Agent:
     made: dict[str, int] = field(default_factory=dict)
     """Running incarnations: tokens made so far (prior ones included)."""
     frozen: dict[str, int] = field(default_factory=dict)
-    line: deque[tuple] = field(default_factory=deque)
+    line: deque[tuple[Any, ...]] = field(default_factory=deque)
     alive: bool = True
 
 

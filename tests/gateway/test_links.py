@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ PATIENCE_S = 60.0
 
 
 def ready(**changes) -> Ready:
-    facts = {
+    facts: dict[str, Any] = {
         "instance_id": "a",
         "incarnation": "agent-1",
         "protocol_version": 1,
@@ -234,7 +235,7 @@ async def test_what_cannot_be_read_ends_the_link(links: Links, owner: Owner) -> 
         ({"max_model_len": 1024}, "max_model_len"),
     ],
 )
-def test_an_agent_that_disagrees_is_named_with_the_reason(changes: dict, word: str) -> None:
+def test_an_agent_that_disagrees_is_named_with_the_reason(changes: dict[str, Any], word: str) -> None:
     assert disagreement(ME, ready()) == ""
     assert word in disagreement(ME, ready(**changes))
 

@@ -81,7 +81,7 @@ def text_of(chunks) -> str:
 
 
 def logprobs_of(chunks) -> list[tuple[str, float]]:
-    found = []
+    found: list[tuple[str, float]] = []
     for chunk in chunks:
         logprobs = chunk.choices[0].logprobs
         if logprobs is not None:
@@ -90,7 +90,7 @@ def logprobs_of(chunks) -> list[tuple[str, float]]:
     return found
 
 
-def owner_of_the_only(fleet: Fleet) -> str:
+def owner_of_the_only(fleet: Fleet):
     (entry,) = fleet.loop.call(lambda: list(fleet.gateway.journal))
     return entry.owner_id
 
@@ -124,6 +124,24 @@ def test_a_link_that_breaks_in_mid_stream_changes_no_token(engines: Fleet, clien
     assert record.recoveries == 2 and record.output_tokens == 120 and record.outcome == "length"
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_live_move_in_mid_stream_changes_no_token(engines: Fleet, client, shape: str) -> None:
+    expected = stream(client, ask(shape))
+    refusals: list[str] = []
+
+    def move() -> None:
+        refusals.append(engines.move_the_only())
+
+    chunks = stream(client, ask(shape), {10: move, 40: move, 70: move})
+    assert text_of(chunks) == text_of(expected)
+    assert logprobs_of(chunks) == logprobs_of(expected)
+    record = last_record(engines, chunks)
+    assert refusals == ["", "", ""]
+    assert record.moves >= 1 and record.recoveries == 0 and record.output_tokens == 120
+    assert len(record.instance_ids) == record.moves + 1
+    engines.wait_for(lambda: sum(agent.load().used_blocks for agent in engines.agents.values()) == 0)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_client_that_leaves_aborts_at_the_present_owner(engines: Fleet, streamed: bool) -> None:
     body = {"model": MODEL, "prompt": "x", "max_tokens": 1900, "stream": streamed, "ignore_eos": True}
@@ -144,7 +162,7 @@ def test_a_client_that_leaves_aborts_at_the_present_owner(engines: Fleet, stream
 
 
 def test_chat_with_many_at_once(engines: Fleet, client) -> None:
-    def one(number: int) -> str:
+    def one(number: int):
         reply = client.chat.completions.create(
             model=MODEL,
             messages=[{"role": "user", "content": f"say {number}"}],
