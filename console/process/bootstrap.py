@@ -50,7 +50,7 @@ def prepare_database(options: Options) -> Prepared:
     """Make what is missing; leaves what people changed as it is, except for what ``options`` say."""
     pool = _pool(options)
     _settle_instances(pool, options)
-    keys = _tenant_keys(options.state_dir / KEY_FILE)
+    keys = _tenant_keys(options.state_dir)
     return Prepared(tenant_keys=keys, operator_password=_operator())
 
 
@@ -95,13 +95,13 @@ def _to_state(row: Instance, state: str, cause: str) -> None:
     row.save()
 
 
-def _tenant_keys(path: Path) -> dict[str, str]:
-    kept = _read_keys(path)
+def _tenant_keys(state_dir: Path) -> dict[str, str]:
+    kept = read_keys(state_dir)
     keys = {
         slug: _working_key(slug, slo_class, kept.get(slug, "")) for slug, slo_class in DEMO_TENANTS.items()
     }
     if keys != kept:
-        _write_keys(path, keys)
+        _write_keys(state_dir / KEY_FILE, keys)
     return keys
 
 
@@ -116,9 +116,10 @@ def _working_key(slug: str, slo_class: str, kept: str) -> str:
     return issue_key(tenant=tenant, name="make up", actor=ACTOR)
 
 
-def _read_keys(path: Path) -> dict[str, str]:
+def read_keys(state_dir: Path) -> dict[str, str]:
+    """Raw key per tenant of the demo; empty before the first run."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads((state_dir / KEY_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {str(slug): str(key) for slug, key in found.items()} if isinstance(found, dict) else {}

@@ -21,6 +21,8 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Engines are no background work: Ray would give way to everything else on the machine.
+    "RAY_worker_niceness": "0",
     # SIGTERM means now: what runs there has been stopped or recovered by then.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # Two Rays on one machine would fight for the fixed ports of these.
