@@ -7,6 +7,7 @@ answered for as unreachable.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -22,6 +23,7 @@ from engine_agents.messages import MigrateOutAnswer, RequestInfo, encode
 
 START_TIMEOUT_S = 60.0
 RETRY_CONNECT_S = 5.0
+READY_PATIENCE_S = 0.5
 
 _answer_decoder = msgspec.msgpack.Decoder(MigrateOutAnswer)
 _requests_decoder = msgspec.msgpack.Decoder(list[RequestInfo])
@@ -63,12 +65,14 @@ class RayConnection:
     def _connect(self) -> None:
         import ray
 
+        from engine_agents import launch
+
         try:
             if ray.is_initialized():
                 ray.shutdown()
             ray.init(
                 address=settings.RAY_ADDRESS or "auto",
-                namespace=settings.RAY_NAMESPACE,
+                namespace=launch.NAMESPACE,
                 log_to_driver=False,
                 configure_logging=False,
             )
@@ -83,18 +87,33 @@ class RayConnection:
 connection = RayConnection()
 
 
+@functools.cache
+def ray_agents() -> RayAgentClient:
+    """The one client of this process; threads share it."""
+    return RayAgentClient()
+
+
 class RayAgentClient:
     """See :class:`controlplane.fleet.agents.AgentClient`."""
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
+        self._readiness: dict[str, Any] = {}
+        """One question per agent at a time: each waiting one holds one of the agent's few call slots."""
 
     def start(self, config: AgentConfig, resources: Mapping[str, float]) -> None:
+        """Adopts a living agent of that name; one that failed to start is replaced."""
         from engine_agents import launch
 
         self._require_ray()
+        name = config.instance_id
         try:
-            self._handles[config.instance_id] = launch.start_agent(config, **dict(resources))
+            if self._handle(name) is not None:
+                if not self.startup_problem(name):
+                    return
+                launch.stop_agent(name)
+            self._forget(name)
+            self._handles[name] = launch.start_agent(config, **dict(resources))
         except Exception as error:  # whatever Ray or the actor's constructor raises is the operator's to read
             raise AgentError(_sentence(error)) from error
 
@@ -105,20 +124,23 @@ class RayAgentClient:
         handle = self._handle(instance_id)
         if handle is None:
             return "its agent does not exist"
+        if instance_id not in self._readiness:
+            self._readiness[instance_id] = handle.wait_ready.remote()
         try:
-            ray.get(handle.wait_ready.remote(), timeout=0.5)
+            ray.get(self._readiness[instance_id], timeout=READY_PATIENCE_S)
         except ray.exceptions.GetTimeoutError:
             return ""
-        except ray.exceptions.RayError as error:
-            self._handles.pop(instance_id, None)
+        except Exception as error:
+            self._forget(instance_id)
             return _sentence(error)
+        self._readiness.pop(instance_id, None)
         return ""
 
     def stop(self, instance_id: str, *, grace_s: float) -> None:
         from engine_agents import launch
 
         self._require_ray()
-        self._handles.pop(instance_id, None)
+        self._forget(instance_id)
         try:
             launch.stop_agent(instance_id, grace_s)
         except Exception as error:
@@ -176,7 +198,7 @@ class RayAgentClient:
         try:
             return getattr(handle, method).remote(*arguments)
         except Exception as error:
-            self._handles.pop(instance_id, None)
+            self._forget(instance_id)
             return AgentError(f"unreachable: {_sentence(error)}")
 
     def _fetch(self, instance_id: str, ref: Any, done: set[Any]) -> Any:
@@ -189,7 +211,7 @@ class RayAgentClient:
         try:
             return ray.get(ref)
         except ray.exceptions.RayActorError as error:
-            self._handles.pop(instance_id, None)
+            self._forget(instance_id)
             return AgentError(f"unreachable: {_sentence(error)}")
         except Exception as error:
             return AgentError(f"failed: {_sentence(error)}")
@@ -207,6 +229,10 @@ class RayAgentClient:
                 return None
             self._handles[instance_id] = handle
         return self._handles[instance_id]
+
+    def _forget(self, instance_id: str) -> None:
+        self._handles.pop(instance_id, None)
+        self._readiness.pop(instance_id, None)
 
     def _require_ray(self) -> None:
         if not connection.ready(timeout_s=START_TIMEOUT_S):

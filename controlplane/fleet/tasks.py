@@ -6,11 +6,11 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.fleet.ray_agents import RayAgentClient
+from controlplane.fleet.ray_agents import ray_agents
 from controlplane.fleet.reconciliation import reconcile
 
 
 @shared_task(ignore_result=True)
 def reconcile_fleet() -> None:
     """Start what is pending, stop what has drained and is to leave, restart what died. Sent every 5 s."""
-    reconcile(agents=RayAgentClient(), start_timeout_s=settings.AGENT_START_TIMEOUT_S, now=timezone.now())
+    reconcile(agents=ray_agents(), start_timeout_s=settings.AGENT_START_TIMEOUT_S, now=timezone.now())

@@ -231,7 +231,7 @@ class RebalancingLoop:
                 view.refreshed_at_s = now_s
             if self._cursor is None:
                 self._cursor = services.outcomes_cursor()
-        if "database" in self.degraded:
+        if "database" in self.degraded and not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
 
     def _refresh_policies(self, now: datetime) -> None:

@@ -19,7 +19,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane.fleet.ray_agents import RayAgentClient
+from controlplane.fleet.ray_agents import ray_agents
 from controlplane.fleet.reports import Limits
 from controlplane.rebalancing import services
 from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
@@ -47,7 +47,7 @@ def lead_at_once(sender: Any, **_: Any) -> None:
 @shared_task(ignore_result=True, acks_late=False)
 def run_rebalancing_loop() -> str:
     """Lead until this worker stops, or return at once because another leads. Sent by beat every 5 s."""
-    loop = RebalancingLoop(owner=_owner(), agents=RayAgentClient(), settings=loop_settings())
+    loop = RebalancingLoop(owner=_owner(), agents=ray_agents(), settings=loop_settings())
     ended = loop.run(stopping)
     if loop.epoch:
         logger.info("rebalancing loop ended: %s", ended)
