@@ -225,18 +225,20 @@ def next_dispatches(
     return bound
 
 
+def score(desk: Desk, tokens: int) -> float:
+    """Room per request that would be left, faster instances counting theirs for more."""
+    return (desk.room - tokens) / (desk.requests + 1) * desk.instance.relative_speed
+
+
 def pick(
     rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
 ) -> Desk | None:
-    """The instance where the request can start now and most room per request is left; ties by id.
-
-    Faster instances count their room for more.
-    """
+    """The instance where the request can start now and most room per request is left; ties by id."""
     chosen: Desk | None = None
     top = -1.0
     tokens = entry.tokens
     for desk in rows:
-        value = (desk.room - tokens) / (desk.requests + 1) * desk.instance.relative_speed
+        value = score(desk, tokens)
         if value < top or value < 0.0:
             continue
         if value == top and chosen is not None and desk.instance.instance_id > chosen.instance.instance_id:
@@ -287,23 +289,24 @@ def _most_patient(snapshot: ClusterSnapshot, config: SchedulingConfig) -> Reques
     return min(waited, key=lambda waiter: (waiter.arrived_at_s, waiter.request_id), default=None)
 
 
-def _deficit(desk: Desk, tokens: int) -> float:
+def deficit(desk: Desk, tokens: int) -> float:
+    """How much room an instance lacks for a request of ``tokens``; negative when it fits."""
     return demand_tokens(tokens, desk.instance.block_size_tokens) - desk.room
 
 
 def _cheapest(rows: list[Desk], tokens: int) -> Desk | None:
     """Smallest deficit first; the others together must be able to take it."""
     room = sum(max(0.0, desk.room) for desk in rows)
-    for desk in sorted(rows, key=lambda desk: (_deficit(desk, tokens), desk.instance.instance_id)):
-        if _deficit(desk, tokens) <= room - max(0.0, desk.room):
+    for desk in sorted(rows, key=lambda desk: (deficit(desk, tokens), desk.instance.instance_id)):
+        if deficit(desk, tokens) <= room - max(0.0, desk.room):
             return desk
     return None
 
 
 def _make_room(desk: Desk, rows: list[Desk], tokens: int, config: SchedulingConfig) -> Migrate | None:
-    deficit = int(_deficit(desk, tokens))
+    need = int(deficit(desk, tokens))
     source = desk.instance
-    if deficit <= 0 or not source.running or filters.has_migration_slot(source):
+    if need <= 0 or not source.running or filters.has_migration_slot(source):
         return None
     takers = [
         other
@@ -316,4 +319,4 @@ def _make_room(desk: Desk, rows: list[Desk], tokens: int, config: SchedulingConf
     best = max(takers, key=lambda other: (other.room, other.instance.instance_id), default=None)
     if best is None:
         return None
-    return Migrate(source.instance_id, best.instance.instance_id, "hole", int(best.room), 1, "cover", deficit)
+    return Migrate(source.instance_id, best.instance.instance_id, "hole", int(best.room), 1, "cover", need)
