@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,16 +95,23 @@ def _body(shot: Shot, model: str, door: Door, seed: int) -> dict[str, Any]:
 
 async def _listen(response: httpx.Response, felt: Felt, clock: Callable[[], float]) -> None:
     done = False
-    async for line in response.aiter_lines():
-        if not line.startswith("data: "):
-            continue
-        data = line.removeprefix("data: ")
-        if data == "[DONE]":
+    async for data in _events(response):
+        if data == b"[DONE]":
             done = True
         else:
             _take(json.loads(data), felt, clock)
     if not done and not felt.failure:
         felt.failure = "the stream broke off"
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Server-sent events. Cut at line feeds alone: text may hold what else counts as the end of a line."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data: "):
+                yield line.removeprefix(b"data: ").rstrip(b"\r")
 
 
 def _take(event: dict[str, Any], felt: Felt, clock: Callable[[], float]) -> None:
