@@ -64,7 +64,9 @@ class Run:
         self._told_at_s = 0.0
         for folder in ("logs", "static"):
             (options.state_dir / folder).mkdir(exist_ok=True)
-        self._supervisor = Supervisor(terminal, options.state_dir / "logs")
+        self._supervisor = Supervisor(
+            terminal, log_dir=options.state_dir / "logs", project_dir=options.project_dir
+        )
 
     async def go(self) -> int:
         self._listen_for_signals()
@@ -159,6 +161,8 @@ class Run:
             "LLUMDECK_STATE_DIR": str(options.state_dir),
             "TMPDIR": str(scratch),
             "PYTHONUNBUFFERED": "1",
+            "VLLM_CACHE_ROOT": str(options.state_dir / "cache" / "vllm"),
+            "VLLM_CONFIG_ROOT": str(options.state_dir / "cache" / "vllm-config"),
             "RAY_ADDRESS": options.ray_address,
             **stack.RAY_ENVIRONMENT,
         }

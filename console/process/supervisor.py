@@ -33,9 +33,9 @@ LAST_STAGE = 3
 class Supervisor:
     """The children of one run. Use from one event loop on the main thread."""
 
-    def __init__(self, terminal: Terminal, log_dir: Path) -> None:
+    def __init__(self, terminal: Terminal, *, log_dir: Path, project_dir: Path) -> None:
         self._terminal = terminal
-        self._log_dir = log_dir
+        self._log_dir, self._project_dir = log_dir, project_dir
         self._runs: dict[str, _Run] = {}
         self.failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Set to a sentence when the stack cannot go on."""
@@ -43,7 +43,8 @@ class Supervisor:
 
     async def start(self, child: Child) -> None:
         """Start it and wait until it is ready. Raises :class:`StackError`."""
-        run = _Run(child, self._terminal, self._log_dir / f"{child.name}.log")
+        log = self._log_dir / f"{child.name}.log"
+        run = _Run(child, self._terminal, log=log, project_dir=self._project_dir)
         self._runs[child.name] = run
         await run.spawn()
         await self._until_ready(run)
@@ -114,8 +115,9 @@ class Supervisor:
 class _Run:
     """One child's present process."""
 
-    def __init__(self, child: Child, terminal: Terminal, log: Path) -> None:
+    def __init__(self, child: Child, terminal: Terminal, *, log: Path, project_dir: Path) -> None:
         self.child, self.log = child, log
+        self._project_dir = project_dir
         self.process: asyncio.subprocess.Process | None = None
         self.keeper: asyncio.Task[None] | None = None
         self._terminal = terminal
@@ -132,6 +134,7 @@ class _Run:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
+                cwd=self._project_dir,
                 env=child_environment(self.child.environment),
                 start_new_session=True,
             )
@@ -162,7 +165,8 @@ class _Run:
         return f"{self.child.name} {cause}.{words}{hint} (Log: {self.log})"
 
     def forget(self) -> None:
-        """From now on its death is meant."""
+        """From now on its death is meant, and its last words are for its log."""
+        self.is_ready = False
         if self.keeper is not None:
             self.keeper.cancel()
 

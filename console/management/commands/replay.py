@@ -17,13 +17,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from console.process.bootstrap import DEMO_TENANTS, read_keys
 from console.process.run_directory import read_note
 from console.replay import fleet, report
 from console.replay.client import Door, Felt
 from console.replay.drive import Target, ask_model, drive
+from console.replay.progress import Tally, shown
 from console.replay.shots import ReplayError, Shot, parse_shares, plan_shots
 from controlplane.simulator.importers import TraceError, read_trace
 from controlplane.simulator.workloads import Workload, WorkloadError, generate
@@ -60,6 +60,7 @@ class Command(BaseCommand):
         add("--key", default="", help="a tenant's key; default: those of make up, one tenant per class")
         add("--model", default="", help="served model; default: the first")
         add("--seed", type=int, default=0)
+        add("--every", type=float, default=0.0, metavar="S", help="a line every S seconds instead of bars")
         add("--json", type=Path, help="write all figures here")
 
     def handle(self, *args: Any, **given: Any) -> None:
@@ -114,7 +115,7 @@ async def _replay(given: dict[str, Any], console: Console) -> Outcome:
     before, started_at = await asyncio.to_thread(fleet.preemptions_so_far), timezone.now()
     target = Target(url=url, model=model.name, doors=doors)
     async with _skew(given["skew"]):
-        felt = await _drive_with_progress(shots, target, given["seed"], console)
+        felt = await _drive_with_progress(shots, target, given["seed"], given["every"], console)
     deeds = await asyncio.to_thread(fleet.deeds_since, started_at, before)
     outcome = Outcome(workload.name, felt, deeds, (timezone.now() - started_at).total_seconds())
     _show(outcome, console)
@@ -179,24 +180,16 @@ async def _skew(seconds: float) -> Any:
             await asyncio.to_thread(fleet.undrain, drained)
 
 
-async def _drive_with_progress(shots: list[Shot], target: Target, seed: int, console: Console) -> list[Felt]:
+async def _drive_with_progress(
+    shots: list[Shot], target: Target, seed: int, every_s: float, console: Console
+) -> list[Felt]:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    failed = 0
-    with Progress(*columns, console=console) as progress:
-        sent = progress.add_task("sent", total=len(shots))
-        done = progress.add_task("answered", total=len(shots))
-
-        def on_done(felt: Felt) -> None:
-            nonlocal failed
-            failed += bool(felt.failure)
-            progress.update(
-                done, advance=1, description=f"answered ({failed} failed)" if failed else "answered"
-            )
-
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tally = Tally(len(shots))
+    async with shown(tally, console, every_s):
         return await drive(
-            shots, target, seed=seed, on_sent=lambda: progress.advance(sent), on_done=on_done, stop=stop
+            shots, target, seed=seed, on_sent=tally.count_sent, on_done=tally.count_answer, stop=stop
         )
 
 
