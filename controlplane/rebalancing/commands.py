@@ -71,10 +71,14 @@ class Commander:
         stale_s: float,
         now_s: float,
     ) -> None:
-        """Tell agents to drain or undrain where their report and the row's wish differ."""
+        """Tell agents to drain or undrain where their report and the row's wish differ.
+
+        Agents that have not heard of this epoch are told their wish too: from
+        then on they refuse whoever led before.
+        """
         wishes = {
             name: wish
-            for name, wish in unsettled_wishes(rows, seen, stale_s=stale_s).items()
+            for name, wish in unsettled_wishes(rows, seen, epoch=epoch, stale_s=stale_s).items()
             if self._may_ask(name, now_s)
         }
         if not wishes:
@@ -112,9 +116,9 @@ class Commander:
 
 
 def unsettled_wishes(
-    rows: Iterable[Instance], seen: Iterable[SeenStatus], *, stale_s: float
+    rows: Iterable[Instance], seen: Iterable[SeenStatus], *, epoch: int, stale_s: float
 ) -> dict[str, bool]:
-    """Ready instances whose fresh report differs from the wish of their row."""
+    """Ready instances whose fresh report differs from the wish of their row, or is of an older epoch."""
     wishes = {row.instance_id: row.accepting for row in rows}
     return {
         item.status.instance_id: wishes[item.status.instance_id]
@@ -122,7 +126,7 @@ def unsettled_wishes(
         if item.status.instance_id in wishes
         and item.status.state == "ready"
         and item.age_s <= stale_s
-        and item.status.accepting != wishes[item.status.instance_id]
+        and (item.status.accepting != wishes[item.status.instance_id] or item.status.lease_epoch < epoch)
     }
 
 

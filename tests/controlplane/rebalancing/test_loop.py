@@ -233,18 +233,25 @@ def test_a_pool_whose_policy_fails_leaves_the_others_alone(fleet_of_two, agents,
 
 
 def test_a_drain_reaches_the_agent_and_is_repeated_until_it_reports_it(fleet_of_two, agents):
-    fleet.drain_instance(instance=Instance.objects.get(instance_id="chat-1"), actor="ann")
     loop = leader(agents)
-    tick(loop)
-    assert agents.accepting == {"chat-1": False}
-    agents.accepting.clear()
-    tick(loop, after_s=0.4)
-    assert agents.accepting == {"chat-1": False}
-    builders.report(fleet_of_two, builders.status("chat-1", seq=2, accepting=False))
+    heard = {"lease_epoch": loop.epoch}
+    builders.report(fleet_of_two, *(builders.status(name, seq=2, **heard) for name in ("chat-1", "chat-2")))
+    fleet.drain_instance(instance=Instance.objects.get(instance_id="chat-1"), actor="ann")
+    for number in range(2):
+        agents.accepting.clear()
+        tick(loop, after_s=0.2 * number)
+        assert agents.accepting == {"chat-1": False}
+    builders.report(fleet_of_two, builders.status("chat-1", seq=3, accepting=False, **heard))
     agents.accepting.clear()
     tick(loop, after_s=0.6)
     assert agents.accepting == {}
     assert Instance.objects.get(instance_id="chat-1").state == "drained"
+
+
+def test_a_new_leader_makes_itself_known_so_that_idle_agents_refuse_the_old_one_too(fleet_of_two, agents):
+    loop = leader(agents)
+    tick(loop)
+    assert agents.epochs == {"chat-1": loop.epoch, "chat-2": loop.epoch}
 
 
 def test_a_draining_instance_hands_its_work_away(fleet_of_two, agents):
