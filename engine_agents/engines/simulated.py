@@ -443,6 +443,8 @@ class SimulatedEngine:
         if self._incoming:
             for sequence in self._incoming:
                 self.batch.join(sequence)
+                if self.track_classes:
+                    self._count(sequence.slo_class, 0, 1)
             self._incoming.clear()
         segment = self._schedule_chunked(now) if self.chunked else self._schedule_2023(now)
         self._describe(segment)
