@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 
-from engine_agents.vllm_engine.load import queued_blocks
+from engine_agents.vllm_engine.load import promised_blocks
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 
 
@@ -61,7 +61,10 @@ def _check_kind(request: EngineCoreRequest, limits: ModelLimits) -> None:
 
 
 def _check_tokens(name: str, tokens: Iterable[int], vocabulary: int) -> None:
-    for position, token in enumerate(tokens):
+    known = list(tokens)
+    if not known or (min(known) >= 0 and max(known) < vocabulary):
+        return
+    for position, token in enumerate(known):
         if not 0 <= token < vocabulary:
             raise InvalidRequestError(f"{name}[{position}] is {token}: must be from 0 to {vocabulary - 1}")
 
@@ -89,6 +92,8 @@ def _check_sampling(params: SamplingParams, limits: ModelLimits) -> None:
             raise InvalidRequestError(f"{name} is -1 (all): must be at most {most}")
     _check_tokens("allowed_token_ids", params.allowed_token_ids or (), limits.vocabulary)
     _check_tokens("logit_bias", params.logit_bias or (), limits.vocabulary)
+    if params.min_tokens > 0:
+        _check_tokens("stop_token_ids", params.all_stop_token_ids, limits.vocabulary)
     _check_tokens("logprob_token_ids", params.logprob_token_ids or (), limits.vocabulary)
     for number in (params.temperature, params.top_p, params.min_p, params.repetition_penalty):
         if number != number or number in (float("inf"), float("-inf")):
@@ -100,7 +105,7 @@ def room_tokens(scheduler: MovingScheduler) -> int:
     waiting = len(scheduler.waiting) + len(scheduler.kv_holding_waiting)
     if scheduler.free_slots - waiting <= 0:
         return 0
-    free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() - queued_blocks(scheduler)
+    free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks() - promised_blocks(scheduler)
     return max(0, int(free)) * int(scheduler.block_size)
 
 

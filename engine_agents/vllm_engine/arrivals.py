@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from vllm.v1.request import Request, RequestStatus
@@ -203,7 +204,7 @@ class Arrivals:
 
 
 def _wait_for_grammar(structured: object) -> None:
-    pending = getattr(structured, "_grammar", None)
+    pending: Any = getattr(structured, "_grammar", None)
     if hasattr(pending, "result"):
         try:
             pending.result(timeout=GRAMMAR_WAIT_S)

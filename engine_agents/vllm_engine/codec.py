@@ -66,6 +66,7 @@ def _encode(value: Any) -> bytes:
 
 def _decode(decoder: MsgpackDecoder, data: bytes | memoryview, what: str) -> Any:
     try:
-        return decoder.decode(data)
+        # A copy that can be written to: torch makes tensors over the buffer and knows no read-only ones.
+        return decoder.decode(bytearray(data))
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
         raise InvalidEncodingError(f"not {what} in vLLM's encoding: {error}") from error

@@ -73,7 +73,7 @@ def _declared_names(owner: type) -> set[str]:
     names = set(dir(owner)) | set(getattr(owner, "__struct_fields__", ()))
     if dataclasses.is_dataclass(owner):
         names |= {field.name for field in dataclasses.fields(owner)}
-    constructor = inspect.unwrap(owner.__init__)
+    constructor = inspect.unwrap(getattr(owner, "__init__"))  # noqa: B009
     code = getattr(constructor, "__code__", None)
     return names if code is None else names | set(code.co_names)
 

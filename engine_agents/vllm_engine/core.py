@@ -54,6 +54,8 @@ class EngineThread:
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ready: Future[None] = Future()
         self._stopping = False
+        self._closing = threading.Lock()
+        self._closed = False
         self._failures_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self.on_step: Callable[[Sequence[StepOutputs]], None] = discard_outputs
@@ -80,11 +82,17 @@ class EngineThread:
     def call(self, operation: Callable[[], T]) -> Future[T]:
         """Have ``operation`` done between two steps; wakes an idle engine."""
         future: Future[T] = Future()
-        if self._stopping:
-            future.set_exception(EngineStoppedError("the engine is stopped"))
-            return future
-        self._inbox.put(lambda: self._perform(operation, future))
+        with self._closing:
+            if self._closed:
+                future.set_exception(EngineStoppedError("the engine is stopped"))
+            else:
+                self._inbox.put(lambda: self._perform(operation, future))
         return future
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has been stopped, or has ended by an error."""
+        return self._closed
 
     # ---- the engine's thread
 
@@ -100,11 +108,18 @@ class EngineThread:
             self._ready.set_exception(error)
             return
         self._ready.set_result(None)
+        try:
+            self._serve()
+        except Exception:
+            logger.critical("The engine's thread ended by an error.", exc_info=True)
+        finally:
+            self._refuse_the_rest()
+
+    def _serve(self) -> None:
         while not self._stopping:
             self._drain_inbox()
-            if self.scheduler.has_requests():
+            if self.scheduler.has_requests() and not self._stopping:
                 self.step()
-        self._refuse_the_rest()
 
     def _drain_inbox(self) -> None:
         """Do all that was asked; sleep for it when there is nothing to step for."""
@@ -127,6 +142,9 @@ class EngineThread:
     def _perform(self, operation: Callable[[], T], future: Future[T]) -> None:
         if not future.set_running_or_notify_cancel():
             return
+        if self._stopping:
+            future.set_exception(EngineStoppedError("the engine is stopped"))
+            return
         try:
             result = operation()
         except Exception as error:  # belongs to the caller, must not end the engine
@@ -136,11 +154,11 @@ class EngineThread:
             future.set_result(result)
 
     def _refuse_the_rest(self) -> None:
-        while True:
-            try:
-                operation = self._inbox.get_nowait()
-            except queue.Empty:
-                return
+        self._stopping = True
+        with self._closing:
+            self._closed = True
+        while not self._inbox.empty():
+            operation = self._inbox.get_nowait()
             if operation is not None:
                 operation()
 
@@ -172,7 +190,10 @@ class EngineThread:
             if self.clients.name(index) is not None
         ]
         if steps:
-            self.on_step(steps)
+            try:
+                self.on_step(steps)
+            except Exception:
+                logger.exception("The receiver of step outputs failed; the engine goes on.")
 
     def _for_client(self, index: int, outputs: EngineCoreOutputs) -> StepOutputs:
         starts = []

@@ -121,11 +121,11 @@ class Departures:
         return frozen
 
     def thaw(self, engine_id: str) -> None:
-        """Let a frozen request go on here. Raises ``MoveImpossible`` if it is not frozen (aborted meanwhile)."""
+        """Let a frozen request go on here. Raises ``MoveImpossible`` if it is not frozen."""
         self._scheduler.thaw(self._frozen(engine_id))
 
     def release(self, engine_id: str) -> None:
-        """Forget a frozen request: it lives elsewhere. One that was aborted meanwhile is forgotten already."""
+        """Forget a frozen request: it lives elsewhere. One that was aborted is forgotten already."""
         if engine_id in self._scheduler.requests:
             self._frozen(engine_id)
             self._scheduler.leave([engine_id])

@@ -68,7 +68,11 @@ class VllmEngine:
         return self._serving
 
     def load(self) -> EngineLoad:
-        return self.serving.thread.load
+        """Raises ``RuntimeError`` when the engine is not (or no more) running."""
+        thread = self.serving.thread
+        if thread.ended:
+            raise RuntimeError("the engine's thread has ended: start the agent again")
+        return thread.load
 
     def requests(self) -> Future[list[RequestInfo]]:
         return self._call(self.serving.request_infos)

@@ -36,21 +36,20 @@ class BlockStore:
         ]
         return ",".join(shapes)
 
-    @torch.inference_mode()
     def gather(self, block_ids: Sequence[int]) -> bytes:
         """Bytes of these blocks, in this order."""
         if not block_ids:
             return b""
         ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
         buffer = bytearray(self.bytes_per_block * len(block_ids))
-        for tensor, target in zip(self._tensors, self._parts(buffer, len(block_ids)), strict=True):
-            if tensor.is_cpu:
-                torch.index_select(tensor, 0, ids, out=target)
-            else:
-                target.copy_(torch.index_select(tensor, 0, ids))
+        with torch.inference_mode():
+            for tensor, target in zip(self._tensors, self._parts(buffer, len(block_ids)), strict=True):
+                if tensor.is_cpu:
+                    torch.index_select(tensor, 0, ids, out=target)
+                else:
+                    target.copy_(torch.index_select(tensor, 0, ids))
         return bytes(buffer)
 
-    @torch.inference_mode()
     def scatter(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
         """Inverse of :meth:`gather`. Raises ``ValueError`` when the length of ``data`` is wrong."""
         expected = self.bytes_per_block * len(block_ids)
@@ -60,8 +59,9 @@ class BlockStore:
         if not block_ids:
             return
         ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
-        for tensor, source in zip(self._tensors, self._parts(data, len(block_ids)), strict=True):
-            tensor.index_copy_(0, ids, source.to(self._device))
+        with torch.inference_mode():
+            for tensor, source in zip(self._tensors, self._parts(data, len(block_ids)), strict=True):
+                tensor.index_copy_(0, ids, source.to(self._device))
 
     def _parts(self, buffer: bytes | bytearray | memoryview, count: int) -> list[torch.Tensor]:
         """Views of ``buffer``, one per cache tensor, each of ``count`` blocks."""

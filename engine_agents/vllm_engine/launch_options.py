@@ -132,8 +132,8 @@ def explain_failure(error: BaseException, config: AgentConfig) -> StartError:
     text = str(error)
     if "KV cache" in text or "max seq len" in text:
         return StartError(
-            f"{mebibytes(config.kv_memory_bytes)} MiB of KV cache are too little for one request of the longest "
-            f"length: raise kv_memory_bytes or lower max_model_len in engine_args ({first_sentence(error)})"
+            f"{mebibytes(config.kv_memory_bytes)} MiB of KV cache are too little for one request of the "
+            f"longest length: raise kv_memory_bytes or lower max_model_len in engine_args ({first_sentence(error)})"
         )
     if isinstance(error, MemoryError) or "out of memory" in text.lower():
         return StartError(

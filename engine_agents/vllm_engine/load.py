@@ -86,13 +86,16 @@ def head_of_line_blocks(scheduler: MovingScheduler) -> int:
     if first is None:
         return 0
     held = len(scheduler.kv_cache_manager.get_block_ids(first.request_id)[0])
-    return max(0, -(-first.num_tokens // scheduler.block_size) - held)
+    return max(0, -(-int(first.num_tokens) // int(scheduler.block_size)) - held)
 
 
-def queued_blocks(scheduler: MovingScheduler) -> int:
-    """Blocks that all waiting requests need."""
-    waiting = (*scheduler.kv_holding_waiting, *scheduler.waiting)
-    return sum(-(-request.num_tokens // scheduler.block_size) for request in waiting)
+def promised_blocks(scheduler: MovingScheduler) -> int:
+    """Blocks that the requests here still need for the tokens they have: all that wait, and prefills under way."""
+    held = scheduler.kv_cache_manager.coordinator.single_type_managers[0].req_to_blocks
+    return sum(
+        max(0, -(-request.num_tokens // scheduler.block_size) - len(held.get(request_id, ())))
+        for request_id, request in scheduler.requests.items()
+    )
 
 
 def _first_waiting(scheduler: MovingScheduler) -> Request | None:

@@ -22,7 +22,7 @@ def ignore_preemption(engine_id: str) -> None:
     """Default of :attr:`MovingScheduler.on_preempted`."""
 
 
-class MovingScheduler(Scheduler):
+class MovingScheduler(Scheduler):  # type: ignore[misc]
     """``scheduler_cls`` of our engines; priority scheduling, no async scheduling."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ class MovingScheduler(Scheduler):
         self.preemptions_total = 0
         self.on_preempted: Callable[[str], None] = ignore_preemption
         self.last_output: SchedulerOutput | None = None
-        self._slots = self.max_num_active_reqs
+        self._slots: int = self.scheduler_config.max_num_active_seqs or self.max_num_running_reqs
 
     # ---- what the stock scheduler calls
 

@@ -93,7 +93,7 @@ def _write(folder: Path, seed: int) -> None:
     folder.chmod(0o755)
     tokenizer = _train_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))
-    ends = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS[:2]]
+    ends = [SPECIAL_TOKENS.index(token) for token in ("<|end|>", "<|endoftext|>")]
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
     _write_json(folder / "config.json", _model_config(tokenizer.get_vocab_size(), ends))
     _write_json(folder / "generation_config.json", {"eos_token_id": ends})
@@ -170,7 +170,7 @@ def _random_weights(vocabulary: int, seed: int) -> Weights:
 
     def matrix(rows: int, columns: int, gain: float = 1.0) -> NDArray[np.float32]:
         scale = gain / np.sqrt(columns)
-        return (rng.standard_normal((rows, columns)) * scale).astype(np.float32)
+        return np.asarray(rng.standard_normal((rows, columns)) * scale, dtype=np.float32)
 
     ones = np.ones(HIDDEN, dtype=np.float32)
     weights: Weights = {"model.embed_tokens.weight": matrix(vocabulary, HIDDEN, gain=16.0)}

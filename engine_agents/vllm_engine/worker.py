@@ -24,7 +24,7 @@ from engine_agents.vllm_engine.kv_blocks import BlockStore
 CPU_WORKER = "engine_agents.vllm_engine.worker.SeedSafeCpuWorker"
 
 
-class SeedSafeCpuRunner(CPUModelRunner):
+class SeedSafeCpuRunner(CPUModelRunner):  # type: ignore[misc]
     """Keeps a seeded request's generator still while its prompt is computed in chunks.
 
     The stock runner samples after every chunk, throws the token away and turns the
@@ -54,7 +54,7 @@ class SeedSafeCpuRunner(CPUModelRunner):
         return {row: generator for row, generator in self.input_batch.generators.items() if discarded[row]}
 
 
-class SeedSafeCpuWorker(CPUWorker):
+class SeedSafeCpuWorker(CPUWorker):  # type: ignore[misc]
     """vLLM's CPU worker with :class:`SeedSafeCpuRunner` as its runner."""
 
     def init_device(self) -> None:

@@ -25,6 +25,7 @@ def _sites(tiny_model):
 def sites(_sites):
     """Two idle engines; after the test nothing may be left on either: no request, no block."""
     for site in _sites:
+        site.abort_all()
         site.outputs.forget()
     yield _sites
     for site in _sites:

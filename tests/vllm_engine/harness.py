@@ -15,7 +15,7 @@ from engine_agents.engines.port import EngineInfo, Frozen, StepOutputs
 from engine_agents.vllm_engine.engine import VllmEngine
 
 BLOCK_TOKENS = 32
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Received:
     finish_reason: str | None = None
     stop_reason: Any = None
     first_start: int | None = None
+    clients: set[str] = field(default_factory=set)
 
 
 class Outputs:
@@ -46,11 +47,12 @@ class Outputs:
                 outputs = decode_outputs(step.payload).outputs
                 assert [output.request_id for output in outputs] == list(step.engine_ids)
                 for start, output in zip(step.starts, outputs, strict=True):
-                    self._take(start, output)
+                    self._take(step.client, start, output)
             self._changed.notify_all()
 
-    def _take(self, start: int, output: Any) -> None:
+    def _take(self, client: str, start: int, output: Any) -> None:
         received = self._received[output.request_id]
+        received.clients.add(client)
         if received.first_start is None:
             received.first_start = start
         if start != received.first_start + len(received.tokens):
@@ -119,6 +121,13 @@ class Site:
 
     def at_least(self, engine_id: str, tokens: int) -> Received:
         return self.outputs.wait(engine_id, lambda received: len(received.tokens) >= tokens)
+
+    def abort_all(self) -> None:
+        """Whatever an earlier test that failed has left."""
+        left = self.engine.requests().result(PATIENCE_S)
+        self.engine.abort([info.engine_id for info in left]).result(PATIENCE_S)
+        serving = self.engine.serving
+        serving.thread.call(serving.arrivals.drop_all).result(PATIENCE_S)
 
     def wait_idle(self) -> None:
         deadline = time.monotonic() + PATIENCE_S

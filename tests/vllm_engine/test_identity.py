@@ -116,22 +116,15 @@ def test_a_request_in_the_middle_of_its_prefill_moves(sites):
 
 def test_without_the_generator_the_tokens_differ(sites):
     """Negative control: the comparison above would notice a sampler state that is not carried."""
+    import torch
+
     from engine_agents.vllm_engine import images
 
     def without_generator(frozen):
         state = images.decode_sampler_state(frozen.state)
         assert state.generator
-        state.generator = bytes(
-            source.engine.serving.thread.states.generator_after(_fresh()).get_state().numpy()
-        )
+        state.generator = bytes(torch.Generator().manual_seed(7).get_state().numpy())
         return dataclasses.replace(frozen, state=images.encode(state))
-
-    class _fresh:  # a request that has made no token: its generator is that of the start
-        num_output_tokens = 0
-
-        class sampling_params:
-            seed = 7
-            temperature = 1.0
 
     source, destination = sites
     options = {"max_tokens": TOKENS, "ignore_eos": True, **SAMPLINGS["seeded"]}
