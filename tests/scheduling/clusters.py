@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from controlplane.scheduling.snapshot import (
@@ -13,6 +14,9 @@ from controlplane.scheduling.snapshot import (
     InstanceSnapshot,
     RequestProfile,
 )
+
+examples = settings(max_examples=40, derandomize=True, deadline=None)
+"""The same examples on every run, and no wall clock: machines are noisy."""
 
 CLASSES = {
     "interactive": ClassRule("interactive", 0, target_load_tokens=1600),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.scheduling.ledger import Ledger
+from tests.scheduling.clusters import examples
 
 
 def test_holds_what_no_report_has_seen() -> None:
@@ -60,6 +61,7 @@ def test_refuses_nonsense(seq: int, tokens: int, words: str) -> None:
     assert ledger.in_flight("a") == (100, 1)
 
 
+@examples
 @given(st.lists(st.tuples(st.integers(0, 500), st.booleans()), max_size=30), st.integers(-1, 30))
 def test_what_is_left_is_what_was_sent_after_the_stamp(sends: list[tuple[int, bool]], seen: int) -> None:
     ledger, left = Ledger(), []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from controlplane.scheduling import load
 from controlplane.scheduling.snapshot import ClassUse
-from tests.scheduling.clusters import CLASSES, instance, instances
+from tests.scheduling.clusters import CLASSES, examples, instance, instances
 
 
 def test_the_head_of_the_line_counts_the_others_do_not() -> None:
@@ -48,12 +48,14 @@ def test_freeness_is_the_decode_steps_until_memory_ends_whatever_the_block_size(
     assert load.freeness(small, {}) == load.freeness(large, {}) == 512
 
 
+@examples
 @given(instances(), st.sampled_from([{}, CLASSES]))
 def test_freeness_is_the_paper_s_formula(each, classes) -> None:
     formula = (each.capacity_tokens - load.virtual_usage(each, classes)) / load.batch_size(each)
     assert load.freeness(each, classes) == formula
 
 
+@examples
 @given(st.integers(0, 10_000), st.sampled_from([1, 16, 128]))
 def test_demand_is_whole_blocks(tokens: int, block: int) -> None:
     demand = load.demand_tokens(tokens, block)
@@ -61,6 +63,7 @@ def test_demand_is_whole_blocks(tokens: int, block: int) -> None:
     assert tokens <= demand < tokens + block
 
 
+@examples
 @given(st.floats(-1e6, 1e6), st.integers(0, 100))
 def test_a_faster_instance_never_scores_worse(room: float, requests: int) -> None:
     assert load.dispatch_freeness(room, requests, 2.0) >= load.dispatch_freeness(room, requests, 1.0)
