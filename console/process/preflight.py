@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections.abc import Iterator
@@ -40,8 +41,10 @@ def is_free(host: str, port: int) -> bool:
         except PermissionError:
             raise StackError(f"port {port} may not be used by this user: choose one from 1024 on.") from None
         except socket.gaierror:
-            raise StackError(f"HOST={host} is not an address of this machine.") from None
-        except OSError:
+            raise StackError(f"HOST={host} is no address of this machine.") from None
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise StackError(f"HOST={host} is no address of this machine.") from None
             return False
     return True
 
@@ -72,10 +75,10 @@ def check_memory(engines: int, kv_memory_bytes: int) -> None:
 def available_memory_bytes() -> int:
     """Of the machine, or of the control group that we live in where that is less."""
     available = int(psutil.virtual_memory().available)
-    return min([available, *_cgroup_rooms()])
+    return min([available, *cgroup_rooms()])
 
 
-def _cgroup_rooms(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+def cgroup_rooms(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
     for limit_name, used_name in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
