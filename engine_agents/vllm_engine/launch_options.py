@@ -91,7 +91,7 @@ def _insisted(config: AgentConfig, on_gpu: bool) -> dict[str, Any]:
 def check_model(model: str) -> None:
     """Raise :class:`StartError` when ``model`` is a folder's path and no model is there."""
     path = Path(model)
-    if not path.is_dir():
+    if not model or not path.is_dir():
         looks_like_path = model.startswith(("/", ".", "~")) or model.count("/") > 1 or not model
         if looks_like_path or path.exists():
             raise StartError(
@@ -133,7 +133,8 @@ def explain_failure(error: BaseException, config: AgentConfig) -> StartError:
     if "KV cache" in text or "max seq len" in text:
         return StartError(
             f"{mebibytes(config.kv_memory_bytes)} MiB of KV cache are too little for one request of the "
-            f"longest length: raise kv_memory_bytes or lower max_model_len in engine_args ({first_sentence(error)})"
+            f"longest length: raise kv_memory_bytes or lower max_model_len in engine_args "
+            f"({first_sentence(error)})"
         )
     if isinstance(error, MemoryError) or "out of memory" in text.lower():
         return StartError(

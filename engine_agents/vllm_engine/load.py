@@ -90,7 +90,7 @@ def head_of_line_blocks(scheduler: MovingScheduler) -> int:
 
 
 def promised_blocks(scheduler: MovingScheduler) -> int:
-    """Blocks that the requests here still need for the tokens they have: all that wait, and prefills under way."""
+    """Blocks that waiting requests and prefills under way still need for the tokens they have."""
     held = scheduler.kv_cache_manager.coordinator.single_type_managers[0].req_to_blocks
     return sum(
         max(0, -(-request.num_tokens // scheduler.block_size) - len(held.get(request_id, ())))
