@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.vllm_engine.harness import BLOCK_TOKENS, Received, move, prompt_of
 pytestmark = pytest.mark.engine
 
 TOKENS = 130
-SAMPLINGS = {
+SAMPLINGS: dict[str, dict[str, Any]] = {
     "greedy": {"temperature": 0.0},
     "seeded": {"temperature": 1.0, "seed": 7},
     "everything": {
