@@ -28,6 +28,7 @@ from console.settings.env import child_environment
 PROBE_INTERVAL_S = 0.2
 REAP_INTERVAL_S = 2.0
 LAST_STAGE = 3
+LAST_WORDS_WITHIN_S = 1.0
 
 
 class Supervisor:
@@ -77,6 +78,7 @@ class Supervisor:
         problem = "starting"
         while time.monotonic() < deadline_s:
             if run.has_ended:
+                await run.wait()
                 raise StackError(run.obituary())
             problem = run.unsaid() or await child.probe()
             if not problem:
@@ -151,8 +153,11 @@ class _Run:
         return "" if self._spoke_up or not self.child.ready_line else "it has not said that it is ready"
 
     async def wait(self) -> None:
+        """Until it has ended and been heard out; a grandchild may hold its output open longer."""
         if self.process is not None:
             await self.process.wait()
+        if self._pump is not None:
+            await asyncio.wait({self._pump}, timeout=LAST_WORDS_WITHIN_S)
 
     def obituary(self) -> str:
         """Who died of what, with its last words."""
@@ -180,10 +185,7 @@ class _Run:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.process.wait(), self.child.grace_s)
         self.kill()
-        await self.process.wait()
-        if self._pump is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._pump, 1.0)
+        await self.wait()
 
     def kill(self) -> None:
         """Its whole process group, which may outlive it."""

@@ -19,10 +19,9 @@ from console.process.output import Terminal
 from console.process.supervisor import Supervisor
 
 SLEEP = "import time; print('here', flush=True); time.sleep(600)"
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
-PARENT = (
-    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
-)
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+CHILD = "[sys.executable, '-c', 'import time; time.sleep(600)']"
+PARENT = f"import subprocess, sys; subprocess.Popen({CHILD}); {SLEEP}"
 
 
 def python(name: str, code: str, **properties) -> Child:
