@@ -72,12 +72,15 @@ class TenantOutput(serializers.ModelSerializer[Tenant]):
 
     slo_class = serializers.CharField(source="slo_class.name")
     allowed_classes = serializers.SerializerMethodField()
-    keys = serializers.IntegerField(source="valid_keys", default=None)
+    keys = serializers.SerializerMethodField()
     recent = serializers.SerializerMethodField()
 
     class Meta:
         model = Tenant
         fields = ("slug", "name", "slo_class", "allowed_classes", "active", "keys", "created_at", "recent")
+
+    def get_keys(self, row: Tenant) -> int | None:
+        return getattr(row, "valid_keys", None)
 
     def get_allowed_classes(self, row: Tenant) -> list[str]:
         return sorted({row.slo_class.name, *(each.name for each in row.allowed_classes.all())})

@@ -19,7 +19,7 @@ STALE_S = 10.0
 GATEWAY_FORGOTTEN_S = 60.0
 MIGRATION_SILENT_S = 60.0
 """A move without news for so long is no longer shown as running."""
-OLD_NEWS_S = 5.0
+OLD_NEWS_S = 15 * 60.0
 """Outcomes older than this at their first reading fill the list, not the feed."""
 
 

@@ -99,6 +99,7 @@ class FakeFleet:
         self.instances = [FakeInstance(f"{pool}-{index + 1}", share) for index, share in enumerate(shares)]
         self.moves: list[FakeMove] = []
         self.serial = 0x7C0000
+        self.incarnation = f"inc{seed}-{int(now)}"
         self.tick = 0
         self._warm(now)
 
@@ -188,7 +189,7 @@ class FakeFleet:
         )
 
     def _arrive(self, now: float) -> None:
-        for _ in range(self.random.choice((0, 0, 1, 1, 2))):
+        for _ in range(self.random.choice((0, 0, 0, 0, 1, 1))):
             request = self._request(now)
             open_instances = [item for item in self.instances if item.accepting]
             if not open_instances:
@@ -296,7 +297,7 @@ class FakeFleet:
         return InstanceStatus(
             instance_id=instance.instance_id,
             pool=self.pool,
-            incarnation=f"inc-{instance.instance_id}",
+            incarnation=f"{self.incarnation}-{instance.instance_id}",
             seq=instance.seq,
             reported_at_s=now,
             state="ready",

@@ -2,7 +2,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { useMantineColorScheme } from "@mantine/core";
-import { clock, count, duration, fixed, percent } from "../lib/format";
+import { clock, count, duration, percent } from "../lib/format";
 import { useHistory } from "../live/trend";
 import type { Instance, Migration } from "../live/types";
 import { columnsOf, type Series } from "./timelineData";
@@ -30,7 +30,7 @@ const LANES: Lane[] = [
     floor: 0,
     ceiling: 1,
   },
-  { field: "freeness", name: "Freeness", unit: "decode steps", show: (value) => fixed(value, 0) },
+  { field: "freeness", name: "Freeness", unit: "decode steps", show: count },
   { field: "running", name: "Running", unit: "requests", show: count, floor: 0 },
   { field: "waiting", name: "Waiting", unit: "requests", show: count, floor: 0 },
   { field: "step_ms", name: "Step time", unit: "per decode step", show: duration, floor: 0 },
@@ -164,7 +164,8 @@ function options(element: HTMLElement, lane: Lane, onCursor: (index: number | nu
 function MoveLane({ times, moves, id }: { times: Series; moves: Migration[]; id: string }) {
   const first = times[0] ?? 0;
   const last = times.at(-1) ?? 1;
-  const out = moves.filter((move) => move.source === id);
+  const shown = moves.filter((move) => move.started_at >= first);
+  const out = shown.filter((move) => move.source === id);
   const place = (at: number) => `${((at - first) / Math.max(1, last - first)) * 100}%`;
   return (
     <div className="timeline">
@@ -173,21 +174,19 @@ function MoveLane({ times, moves, id }: { times: Series; moves: Migration[]; id:
         <div className="caption">▼ out, △ in</div>
       </div>
       <div className="timeline-plot timeline-moves">
-        {moves
-          .filter((move) => move.started_at >= first)
-          .map((move) => (
-            <span
-              key={move.id}
-              className="accent"
-              style={{ left: place(move.started_at) }}
-              title={`${clock(move.started_at)} ${move.source} → ${move.destination}`}
-            >
-              {move.source === id ? "▼" : "△"}
-            </span>
-          ))}
+        {shown.map((move) => (
+          <span
+            key={move.id}
+            className="accent"
+            style={{ left: place(move.started_at) }}
+            title={`${clock(move.started_at)} ${move.source} → ${move.destination}`}
+          >
+            {move.source === id ? "▼" : "△"}
+          </span>
+        ))}
       </div>
       <div className="timeline-last num">
-        {count(out.length)} · {count(moves.length - out.length)}
+        {count(out.length)} · {count(shown.length - out.length)}
       </div>
     </div>
   );

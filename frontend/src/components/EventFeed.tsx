@@ -17,7 +17,7 @@ export function EventFeed({ events }: { events: readonly FeedEvent[] }) {
         <p className="empty detail">Nothing has happened since this console started.</p>
       ) : (
         <ol>
-          {[...events].reverse().map((event) => (
+          {newestFirst(events).map((event) => (
             <li key={event.id}>
               <time className="t3" title={fullTime(event.at)}>
                 {clock(event.at)}
@@ -30,4 +30,8 @@ export function EventFeed({ events }: { events: readonly FeedEvent[] }) {
       )}
     </section>
   );
+}
+
+function newestFirst(events: readonly FeedEvent[]): FeedEvent[] {
+  return [...events].sort((a, b) => b.at - a.at || b.id - a.id);
 }

@@ -1,7 +1,7 @@
 import { memo } from "react";
 import { Link } from "react-router";
 import { FULL_SHARE, instanceLevel, stateWord, usedShare } from "../lib/fleet";
-import { age, count, duration, fixed, percentNumber } from "../lib/format";
+import { age, count, duration, percentNumber } from "../lib/format";
 import { freshness } from "../live/freshness";
 import type { Instance, Migration } from "../live/types";
 import { Arcs } from "./Arcs";
@@ -38,7 +38,7 @@ export function FleetTable({ instances, moves, now }: FleetProps) {
         <thead>
           <tr>
             <th scope="col">Instance</th>
-            <th scope="col">KV memory{each}, by class</th>
+            <th scope="col">KV memory by class{each}</th>
             <th scope="col" className="num">
               Used
             </th>
@@ -91,7 +91,7 @@ function FleetRow({ instance, now }: { instance: Instance; now: number }) {
         {percentNumber(share)}
         {share !== null && <span className="t3">{"\u202f"}%</span>}
       </td>
-      <td className={`num ${stale ? "" : freenessTone(instance)}`}>{fixed(instance.freeness, 0)}</td>
+      <td className={`num ${stale ? "" : freenessTone(instance)}`}>{count(instance.freeness)}</td>
       <td className="num">{count(instance.running)}</td>
       <td className={`num ${instance.waiting ? "strong" : "t3"}`}>{count(instance.waiting)}</td>
       <td className="num t2">{duration(instance.step_ms)}</td>

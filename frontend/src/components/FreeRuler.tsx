@@ -1,4 +1,4 @@
-import { freeTokens, isServing, type Totals } from "../lib/fleet";
+import { freeTokens, isFresh, isServing, type Totals } from "../lib/fleet";
 import { count, percentNumber } from "../lib/format";
 import type { Instance } from "../live/types";
 import { Stat } from "./Stat";
@@ -6,9 +6,17 @@ import { Stat } from "./Stat";
 const SHOWN = 10;
 
 /** Free memory never stands without the largest request that could be placed now. */
-export function FreeRuler({ instances, sums }: { instances: readonly Instance[]; sums: Totals }) {
+export function FreeRuler({
+  instances,
+  sums,
+  now,
+}: {
+  instances: readonly Instance[];
+  sums: Totals;
+  now: number;
+}) {
   const gaps = instances
-    .filter(isServing)
+    .filter((item) => isServing(item) && isFresh(item, now))
     .map((item) => ({ id: item.id, tokens: freeTokens(item) ?? 0 }))
     .sort((a, b) => b.tokens - a.tokens || a.id.localeCompare(b.id));
   const shown = gaps.slice(0, SHOWN);
@@ -29,9 +37,7 @@ export function FreeRuler({ instances, sums }: { instances: readonly Instance[];
           <Stat
             value={sums.largest ? count(sums.largest.tokens) : "–"}
             unit={sums.largest ? "tokens" : ""}
-            caption={
-              sums.largest ? `largest placeable request, ${sums.largest.instance}` : "no instance takes work"
-            }
+            caption={sums.largest ? `largest placeable, ${sums.largest.instance}` : "no instance takes work"}
           />
         </div>
         <div className="ruler">

@@ -37,7 +37,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
         <tbody>
           {moves.map((move) => (
             <tr key={move.id}>
-              <td className="mono">
+              <td className="mono nowrap">
                 <Link to={`/migrations/${move.id}`} title={move.id}>
                   {shortId(move.id)}
                 </Link>

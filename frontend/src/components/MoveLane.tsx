@@ -177,9 +177,16 @@ function Downtime({ move, now, limitMs }: { move: Migration; now: number; limitM
       </div>
       <div className="caption">
         {ended === null
-          ? `running for ${age(now - move.started_at)}`
+          ? runningWords(move, now)
           : `${parts ? "downtime" : "stopped"} · ${age(now - ended)} ago`}
       </div>
     </div>
   );
+}
+
+const SILENT_S = 10;
+
+function runningWords(move: Migration, now: number): string {
+  const silence = now - move.updated_at;
+  return silence > SILENT_S ? `no news for ${age(silence)}` : `running for ${age(now - move.started_at)}`;
 }

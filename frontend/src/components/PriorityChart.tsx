@@ -29,7 +29,7 @@ export function PriorityChart({ classes }: { classes: readonly SloClass[] }) {
         <div className="scroll-x card-body">
           <svg
             viewBox={`0 0 ${WIDTH} ${height}`}
-            style={{ minWidth: 560, width: "100%" }}
+            style={{ minWidth: 560, maxWidth: WIDTH, width: "100%" }}
             role="img"
             aria-label={words(known)}
           >
@@ -37,7 +37,7 @@ export function PriorityChart({ classes }: { classes: readonly SloClass[] }) {
               <g key={ms}>
                 <line x1={x(ms)} x2={x(ms)} y1={0} y2={height - 20} stroke="var(--line)" />
                 <text x={x(ms)} y={height - 4} textAnchor="middle" className="svg-caption">
-                  {duration(ms)}
+                  {tickWords(ms)}
                 </text>
               </g>
             ))}
@@ -99,4 +99,8 @@ function words(classes: readonly SloClass[]): string {
   return classes
     .map((row) => `${row.name} p50 ${duration(row.ttft_p50_ms)}, p99 ${duration(row.ttft_p99_ms)}`)
     .join("; ");
+}
+
+function tickWords(ms: number): string {
+  return ms < 1000 ? `${ms}\u202fms` : `${ms / 1000}\u202fs`;
 }

@@ -6,25 +6,26 @@ import type { Instance } from "../live/types";
 export interface FieldShape {
   rows: number;
   columns: number;
-  cell: number;
-  gap: number;
+  /** Distance from square to square, px. */
+  pitch: number;
   cells: number;
   blocksPerCell: number;
 }
 
 const MAX_CELLS = 1_500;
-const MAX_CELL_PX = 22;
+const MAX_PITCH_PX = 24;
 
 /** The largest squares with which `blocks` fit into the box; beyond 1,500 a square stands for several blocks. */
 export function fieldShape(blocks: number, width: number, height: number): FieldShape {
   const blocksPerCell = Math.max(1, Math.ceil(blocks / MAX_CELLS));
   const cells = Math.ceil(blocks / blocksPerCell);
-  let pitch = Math.min(MAX_CELL_PX, Math.floor(Math.sqrt((width * height) / Math.max(1, cells))));
-  pitch = Math.max(3, pitch);
-  while (pitch > 3 && Math.floor(width / pitch) * Math.floor(height / pitch) < cells) pitch -= 1;
-  const rows = Math.max(1, Math.floor(height / pitch));
-  const gap = pitch >= 6 ? 2 : 1;
-  return { rows, columns: Math.ceil(cells / rows), cell: pitch - gap, gap, cells, blocksPerCell };
+  let best = { rows: 1, columns: Math.max(1, cells), pitch: 0 };
+  for (let rows = 1; rows <= Math.max(1, cells); rows += 1) {
+    const columns = Math.max(1, Math.ceil(cells / rows));
+    const pitch = Math.min(MAX_PITCH_PX, width / columns, height / rows);
+    if (pitch > best.pitch) best = { rows, columns, pitch };
+  }
+  return { ...best, cells, blocksPerCell };
 }
 
 interface Square {
@@ -76,6 +77,9 @@ export function fieldCells(
 function squareAt(shape: FieldShape, index: number): Square {
   const column = Math.floor(index / shape.rows);
   const row = index % shape.rows;
-  const pitch = shape.cell + shape.gap;
-  return { x: column * pitch, y: row * pitch, size: shape.cell, column, row };
+  const { pitch } = shape;
+  const gap = pitch >= 6 ? 2 : 1;
+  const x = Math.round(column * pitch);
+  const y = Math.round(row * pitch);
+  return { x, y, size: Math.max(1, Math.floor(pitch) - gap), column, row };
 }

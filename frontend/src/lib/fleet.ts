@@ -117,15 +117,17 @@ function largest(
   return best;
 }
 
+/** Null when no instance has a fresh report. */
 export interface ClassNow {
-  running: number;
-  waiting: number;
+  running: number | null;
+  waiting: number | null;
 }
 
 export function classNow(instances: readonly Instance[], name: string, now: number): ClassNow {
+  const fresh = instances.filter((item) => isFresh(item, now));
+  if (fresh.length === 0) return { running: null, waiting: null };
   const result = { running: 0, waiting: 0 };
-  for (const instance of instances) {
-    if (!isFresh(instance, now)) continue;
+  for (const instance of fresh) {
     for (const load of instance.classes) {
       if (load.slo_class !== name) continue;
       result.running += load.running;
@@ -146,6 +148,14 @@ export function attained(row: SloClass): { share: number; of: "ttft" | "tpot" } 
 export function isHurt(row: SloClass): boolean {
   const met = attained(row);
   return met !== null && (row.requests ?? 0) > 0 && met.share < row.objective;
+}
+
+/** Classes below their objective, worst first. */
+export function hurtClasses(state: LiveState): SloClass[] {
+  const gap = (row: SloClass) => row.objective - (attained(row)?.share ?? 1);
+  return byRank(state)
+    .filter(isHurt)
+    .sort((a, b) => gap(b) - gap(a));
 }
 
 export function byRank(state: LiveState): SloClass[] {

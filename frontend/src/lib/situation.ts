@@ -3,15 +3,15 @@
 
 import { freshness } from "../live/freshness";
 import type { LiveState } from "../live/reducer";
-import type { Instance, SloClass } from "../live/types";
+import type { Instance } from "../live/types";
 import {
   attained,
   byRank,
   endedMoves,
   FULL_SHARE,
+  hurtClasses,
   isDraining,
   isFresh,
-  isHurt,
   type Level,
   percentile,
   runningMoves,
@@ -132,14 +132,6 @@ function classHurt(state: LiveState): Headline | null {
     sentence: `${name} is below its objective: ${percent(met.share)} of requests ${verb} ${target}; ${percent(hurt.objective, 0)} should.`,
     brief: `${name} below objective: ${percent(met.share)} ${verb} ${target}`,
   };
-}
-
-/** Classes below their objective, worst first. */
-export function hurtClasses(state: LiveState): SloClass[] {
-  const gap = (row: SloClass) => row.objective - (attained(row)?.share ?? 1);
-  return byRank(state)
-    .filter(isHurt)
-    .sort((a, b) => gap(b) - gap(a));
 }
 
 function silent(instances: readonly Instance[], now: number): Headline | null {

@@ -3,7 +3,7 @@ import { FleetLegend, FleetList, FleetTable } from "../components/FleetTable";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
 import { byRank, runningMoves, stateWord, totals } from "../lib/fleet";
-import { count, fixed, percentNumber } from "../lib/format";
+import { count, percentNumber } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
 import { useShown } from "../live/context";
 import { useInstances } from "../live/pool";
@@ -52,7 +52,7 @@ export default function Instances() {
             caption={`largest placeable request${sums.largest ? `, ${sums.largest.instance}` : ""}`}
           />
           <Stat value={count(sums.waiting)} unit="requests" caption="waiting for memory" />
-          <Stat value={fixed(sums.meanFreeness, 0)} unit="steps" caption="mean freeness" />
+          <Stat value={count(sums.meanFreeness)} unit="steps" caption="mean freeness" />
         </div>
       </div>
       <div className="row filters">
@@ -90,7 +90,7 @@ export default function Instances() {
           <FleetList instances={shown} now={now} />
         ) : (
           <div className="scroll-x">
-            <div style={{ minWidth: 820 }}>
+            <div className="fleet-wide">
               <FleetTable instances={shown} moves={runningMoves(state)} now={now} />
             </div>
           </div>

@@ -7,10 +7,12 @@ import { FirstStart } from "../components/FirstStart";
 import { FleetLegend, FleetList, FleetTable } from "../components/FleetTable";
 import { FreeRuler } from "../components/FreeRuler";
 import { OnHold } from "../components/OnHold";
+import { Problems } from "../components/Problems";
 import { SituationCard } from "../components/SituationCard";
 import { OverviewSkeleton } from "../components/Skeletons";
-import { byRank, classNow, runningMoves, totals } from "../lib/fleet";
-import { clock, count, fixed } from "../lib/format";
+import { byRank, type ClassNow, classNow, type Level, runningMoves, totals } from "../lib/fleet";
+import { clock, count } from "../lib/format";
+import { problems } from "../lib/problems";
 import { situation } from "../lib/situation";
 import { useShown } from "../live/context";
 import { useInstances } from "../live/pool";
@@ -38,7 +40,7 @@ function LiveOverview({ state }: { state: LiveState }) {
       <SituationCard
         found={found}
         aside={redis ? `since ${clock(redis.since)} UTC` : null}
-        actions={<Actions suspect={found.suspect} />}
+        actions={<Actions suspect={found.suspect} level={found.level} />}
       />
       {redis && <OnHold redis={redis} now={now} />}
       <div className="grid strips">
@@ -47,27 +49,30 @@ function LiveOverview({ state }: { state: LiveState }) {
         ))}
       </div>
       <div className="grid columns">
-        <section className="card" aria-label="fleet">
-          <div className="card-head">
-            <h2>Fleet</h2>
-            <span className="t3">
-              {count(sums.serving)} of {count(instances.length)} serving
-            </span>
-            <span className="aside">freeness = decode steps left; mean {fixed(sums.meanFreeness, 0)}</span>
-          </div>
-          {narrow ? (
-            <FleetList instances={instances} now={now} />
-          ) : (
-            <div className="scroll-x">
-              <div style={{ minWidth: 820 }}>
-                <FleetTable instances={instances} moves={moves} now={now} />
-              </div>
-            </div>
-          )}
-          <FleetLegend classes={classes.map((row) => row.name)} />
-        </section>
         <div className="side">
-          <FreeRuler instances={instances} sums={sums} />
+          <section className="card" aria-label="fleet">
+            <div className="card-head">
+              <h2>Fleet</h2>
+              <span className="t3">
+                {count(sums.serving)} of {count(instances.length)} serving
+              </span>
+              <span className="aside">freeness = decode steps left; mean {count(sums.meanFreeness)}</span>
+            </div>
+            {narrow ? (
+              <FleetList instances={instances} now={now} />
+            ) : (
+              <div className="scroll-x">
+                <div className="fleet-wide">
+                  <FleetTable instances={instances} moves={moves} now={now} />
+                </div>
+              </div>
+            )}
+            <FleetLegend classes={classes.map((row) => row.name)} />
+          </section>
+          <Problems found={problems(state, instances, now)} />
+        </div>
+        <div className="side">
+          <FreeRuler instances={instances} sums={sums} now={now} />
           <EventFeed events={state.events} />
         </div>
       </div>
@@ -75,18 +80,12 @@ function LiveOverview({ state }: { state: LiveState }) {
   );
 }
 
-function Strip({
-  row,
-  load,
-}: {
-  row: Parameters<typeof ClassStrip>[0]["row"];
-  load: { running: number; waiting: number };
-}) {
+function Strip({ row, load }: { row: Parameters<typeof ClassStrip>[0]["row"]; load: ClassNow }) {
   const trend = useTrend("class", row.name, "ttft_attained");
   return <ClassStrip row={row} load={load} trend={trend} />;
 }
 
-function Actions({ suspect }: { suspect: string | null }) {
+function Actions({ suspect, level }: { suspect: string | null; level: Level }) {
   const open = useDialog();
   return (
     <>
@@ -103,7 +102,12 @@ function Actions({ suspect }: { suspect: string | null }) {
           </ActionButton>
         )}
       </div>
-      <div className="detail t2">{suspect ? "Or nothing: the loop is at it." : "Nothing is needed."}</div>
+      <div className="detail t2">{advice(suspect, level)}</div>
     </>
   );
+}
+
+function advice(suspect: string | null, level: Level): string {
+  if (level === "good") return "Nothing is needed.";
+  return suspect ? "Or nothing: the loop is at it." : "The problems below name what to look at.";
 }
