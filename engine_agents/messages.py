@@ -315,7 +315,7 @@ class MigrateOut(Message):
     request_id: str = ""
     """Set for a manual move of one request; else the source's selection chooses."""
     order: str = "shortest"
-    """Which request leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``, ``cover``."""
+    """Who leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``, ``cover``."""
     need_tokens: int = 0
     """With ``cover``: what the source must be rid of."""
 

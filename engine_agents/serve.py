@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -59,7 +59,10 @@ T = TypeVar("T")
 class AgentServer:
     """``await start()``, serve, ``await stop()``. All methods on the loop that started it."""
 
-    def __init__(self, config: AgentConfig, engine: Engine) -> None:
+    def __init__(
+        self, config: AgentConfig, engine: Engine, on_failure: Callable[[str], None] | None = None
+    ) -> None:
+        """``on_failure(reason)`` is called once when the engine has died; by default serving stops."""
         self.config = config
         self.engine = engine
         self.incarnation = uuid.uuid4().hex
@@ -83,6 +86,9 @@ class AgentServer:
             min_interval_s=config.status_min_interval_s,
             max_interval_s=config.status_max_interval_s,
         )
+        self._on_failure = on_failure
+        self._dead = False
+        self._last_load = _NO_LOAD
         self._last_report: tuple[EngineLoad, float] | None = None
         self._steps_sent = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -116,6 +122,7 @@ class AgentServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._desk.close()
+        self._dead = True
         await asyncio.to_thread(self.engine.stop)
         await self._reporter.close()
         await self._peers.close()
@@ -187,13 +194,29 @@ class AgentServer:
     # ---- reports
 
     def room_tokens(self) -> int:
-        return room_tokens(self.engine.load(), self.info.total_blocks, self.info.block_size_tokens)
+        return room_tokens(self.load(), self.info.total_blocks, self.info.block_size_tokens)
+
+    def load(self) -> EngineLoad:
+        """The engine's; the last known one from a dead engine."""
+        if self._info is None or self._dead:
+            return self._last_load
+        try:
+            self._last_load = self.engine.load()
+        except Exception as error:
+            self._fail(str(error))
+        return self._last_load
+
+    def _fail(self, reason: str) -> None:
+        logger.critical("the engine has died: %s", reason)
+        self._dead, self.state = True, "stopping"
+        if self._on_failure is not None:
+            self._on_failure(reason)
 
     def status(self, seq: int, now_s: float) -> InstanceStatus:
         """The report of this moment; before the engine is up it has identity and state only."""
         # Read what was seen before the load: the load may then only know more than we claim.
         seen = {gateway.incarnation: gateway.seen_seq for gateway in self._gateways.gateways()}
-        load = self.engine.load() if self._info else _NO_LOAD
+        load = self.load()
         before, before_s = self._last_report or (load, now_s)
         self._last_report = (load, now_s)
         rates = load_rates(before, load, now_s - before_s)
@@ -408,7 +431,7 @@ class AgentServer:
 
     async def _heartbeats(self) -> None:
         seq = 0
-        while True:
+        while not self._dead:
             seq += 1
             room = self.room_tokens()
             for gateway in self._gateways.gateways():

@@ -144,9 +144,10 @@ class StatusReporter:
                     await asyncio.sleep(RETRY_AFTER_S)
                     continue
                 await asyncio.sleep(self._min_interval_s)
+                # Not wait_for: it can swallow the cancellation that arrives together with the event.
                 with contextlib.suppress(TimeoutError):
-                    remaining_s = self._max_interval_s - self._min_interval_s
-                    await asyncio.wait_for(self._changed.wait(), remaining_s)
+                    async with asyncio.timeout(self._max_interval_s - self._min_interval_s):
+                        await self._changed.wait()
 
     async def _publish_outcomes(self) -> None:
         async with self._connect() as client:

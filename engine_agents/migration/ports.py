@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from engine_agents.config import AgentConfig
-from engine_agents.engines.port import Engine, EngineInfo
+from engine_agents.engines.port import Engine, EngineInfo, EngineLoad
 from engine_agents.live_requests import LiveRequest
 from engine_agents.messages import (
     AbortMove,
@@ -52,6 +52,8 @@ class MoveHost(Protocol):
 
     @property
     def info(self) -> EngineInfo: ...
+
+    def load(self) -> EngineLoad: ...
 
     def count(self, name: str) -> None: ...
 

@@ -377,7 +377,7 @@ class OutgoingMove:
 
     def _is_one_steps_work(self, blocks: int, block_s: float) -> bool:
         """Whether so many blocks, at the pace of the last stage, travel within a mean step."""
-        load = self._host.engine.load()
+        load = self._host.load()
         step_s = load.step_seconds_total / max(1, load.steps_total)
         return blocks <= ONE_STEPS_BLOCKS or blocks * block_s <= step_s
 

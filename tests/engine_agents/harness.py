@@ -37,7 +37,7 @@ from engine_agents.messages import (
 )
 from engine_agents.serve import AgentServer
 
-PATIENCE_S = 60.0
+PATIENCE_S = 25.0
 _decoder = msgspec.msgpack.Decoder(ToGateway)
 
 

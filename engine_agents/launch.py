@@ -1,0 +1,70 @@
+"""Start, find and stop engine agents: the only public way, and the only place that knows Ray.
+
+An agent is a detached actor named ``agent-<instance_id>``: it outlives whoever
+started it and is restarted by Ray for ever. ``ray.init`` is the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgspec
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from engine_agents.actor import EngineAgent
+from engine_agents.config import AgentConfig
+
+NAMESPACE = "llumdeck"
+CONTROL_CALLS_AT_ONCE = 16
+"""A call that waits (readiness, shutdown) must not hold up the others."""
+STOP_MARGIN_S = 15.0
+"""Beyond the grace for requests: closing sockets and freeing the engine."""
+
+
+def actor_name(instance_id: str) -> str:
+    return f"agent-{instance_id}"
+
+
+def start_agent(config: AgentConfig, **resources: float) -> ActorHandle[EngineAgent]:
+    """Place an agent; returns once it exists, not once it is ready (``handle.wait_ready``).
+
+    ``resources``: ``num_cpus`` (default 1), ``num_gpus``, ``memory`` in bytes, and any custom
+    resource of the cluster by its name. Raises ``ValueError`` when the name is taken.
+    """
+    if not config.instance_id:
+        raise ValueError("instance_id: empty")
+    named = {key: resources.pop(key) for key in ("num_cpus", "num_gpus", "memory") if key in resources}
+    actor = ray.remote(EngineAgent).options(
+        name=actor_name(config.instance_id),
+        namespace=NAMESPACE,
+        lifetime="detached",
+        max_restarts=-1,
+        max_concurrency=CONTROL_CALLS_AT_ONCE,
+        resources=resources,
+        **({"num_cpus": 1} | named),
+    )
+    handle: ActorHandle[EngineAgent] = actor.remote(msgspec.msgpack.encode(config))
+    return handle
+
+
+def find_agent(instance_id: str) -> ActorHandle[EngineAgent] | None:
+    """The handle of a living agent, ``None`` when there is none of that name."""
+    try:
+        handle: ActorHandle[EngineAgent] = ray.get_actor(actor_name(instance_id), namespace=NAMESPACE)
+    except ValueError:
+        return None
+    return handle
+
+
+def stop_agent(instance_id: str, grace_s: float = 0.0) -> bool:
+    """Let its requests end for up to ``grace_s``, then end it for good. False when there was none."""
+    handle: Any = find_agent(instance_id)
+    if handle is None:
+        return False
+    with contextlib.suppress(RayActorError, GetTimeoutError):
+        ray.get(handle.shutdown.remote(grace_s), timeout=grace_s + STOP_MARGIN_S)
+    ray.kill(handle, no_restart=True)
+    return True
