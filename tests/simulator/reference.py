@@ -14,6 +14,8 @@ its state at the step's start, after the batch was chosen.
 import heapq
 from dataclasses import dataclass, field
 
+from controlplane.simulator.latency import LatencyModel
+
 
 @dataclass(slots=True)
 class Sequence:
@@ -36,17 +38,17 @@ class Sequence:
 
 @dataclass(slots=True)
 class Instance:
-    latency: object
+    latency: LatencyModel
     free: int
-    waiting: list = field(default_factory=list)
-    running: list = field(default_factory=list)
-    batch: list = field(default_factory=list)
+    waiting: list[Sequence] = field(default_factory=list)
+    running: list[Sequence] = field(default_factory=list)
+    batch: list[Sequence] = field(default_factory=list)
     busy: bool = False
     steps: int = 0
     dispatched: int = 0
-    reported: tuple = (0, 0, 0)
+    reported: tuple[int, int, int] = (0, 0, 0)
     """(blocks in use, requests, blocks that the queue demands), as last reported."""
-    at_start: tuple = (0, 0, 0)
+    at_start: tuple[int, int, int] = (0, 0, 0)
 
     def blocks_of(self, tokens):
         return -(-tokens // self.latency.block_size_tokens)
@@ -142,7 +144,7 @@ class Instance:
 
 @dataclass(slots=True)
 class ReferenceResult:
-    sequences: list
+    sequences: list[Sequence]
     steps: int
 
 
@@ -160,7 +162,7 @@ def simulate_reference(workload, latency, instances, score):
     sequences = [
         Sequence(r.request_id, r.arrival_s, r.prompt_tokens, r.output_tokens) for r in workload.requests
     ]
-    events = []
+    events: list[tuple[float, int]] = []
     arrivals = iter(sequences)
     upcoming = next(arrivals, None)
     while upcoming is not None or events:

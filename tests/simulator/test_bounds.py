@@ -19,10 +19,10 @@ def simulated(workload, policy="infaas++", **options):
 
 @pytest.mark.parametrize("mode", ["vllm_2023", "vllm_v1"])
 def test_a_request_alone_meets_the_empty_cluster(mode):
-    workload = generate("M-M", 1.0, 40, seed=3)
+    workload = generate("M-M", 1.0, 15, seed=3)
     bound = empty_cluster(workload, MODEL, chunked=mode == "vllm_v1")
     for n, request in enumerate(workload.requests):
-        request.arrival_s = 2000.0 * n
+        request.arrival_s = 600.0 * n
     alone = simulated(workload, mode=mode, report_delay_s=0.0, dispatch_delay_s=0.0)
     assert alone.all.prefill_s.mean == pytest.approx(bound.all.prefill_s.mean, rel=1e-6)
     assert alone.all.request_s.mean == pytest.approx(bound.all.request_s.mean, rel=1e-3)

@@ -4,8 +4,7 @@ import builtins
 
 import pytest
 
-from controlplane.simulator import paper, plots
-from controlplane.simulator.paper_grid import Options
+from controlplane.simulator import plots
 
 
 @pytest.fixture
@@ -20,10 +19,10 @@ def without_matplotlib(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
 
 
-def test_all_figures_are_drawn(tmp_path):
-    report = paper.run(paper.chosen_figures("all"), Options(seeds=(1,), requests=40, quick=True))
-    serving = report["figures"]["11"]
-    serving["cells"] = [cell for cell in serving["cells"] if cell["trace"] == "ShareGPT"]
+def test_all_figures_are_drawn(tiny_report, tmp_path):
+    serving = tiny_report["figures"]["11"]
+    one_trace = [cell for cell in serving["cells"] if cell["trace"] == "ShareGPT"]
+    report = {"figures": {**tiny_report["figures"], "11": {**serving, "cells": one_trace}}}
     drawn = plots.plot_paper(report, tmp_path / "figures", "png")
     assert [path.name for path in drawn] == [f"figure_{n}.png" for n in (11, 13, 14, 15)]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
