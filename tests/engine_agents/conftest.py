@@ -53,3 +53,21 @@ def redis_server() -> Iterator[RedisServer]:
         server.start()
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray of our own; ends with the processes that it started and with its folder."""
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        ray.init(
+            num_cpus=4,
+            include_dashboard=False,
+            _temp_dir=folder,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=100 * 2**20,
+        )
+        yield
+        ray.shutdown()
