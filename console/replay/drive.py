@@ -34,6 +34,14 @@ class Target:
     """By SLO class."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    seed: int
+    """Of the prompts."""
+    max_open: int
+    """Sending waits while so many are open: a bound for demos. Measurements leave it at all of them."""
+
+
 async def ask_model(url: str, key: str, name: str = "") -> Model:
     """The served model (the named one, else the first). Raises :class:`ReplayError` with what to do."""
     try:
@@ -59,8 +67,8 @@ async def ask_model(url: str, key: str, name: str = "") -> Model:
 async def drive(
     shots: Sequence[Shot],
     target: Target,
+    pace: Pace,
     *,
-    seed: int,
     on_sent: Callable[[], None],
     on_done: Callable[[Felt], None],
     stop: asyncio.Event | None = None,
@@ -69,11 +77,13 @@ async def drive(
     stop = stop or asyncio.Event()
     timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     limits = httpx.Limits(max_connections=MAX_OPEN_STREAMS, max_keepalive_connections=100)
+    room = asyncio.Semaphore(pace.max_open)
     felt: list[Felt] = []
 
     async def one(shot: Shot) -> None:
         door = target.doors[shot.slo_class]
-        result = await fire(client, shot, model=target.model, door=door, seed=seed, clock=time.monotonic)
+        result = await fire(client, shot, model=target.model, door=door, seed=pace.seed, clock=time.monotonic)
+        room.release()
         felt.append(result)
         on_done(result)
 
@@ -85,6 +95,7 @@ async def drive(
         for shot in shots:
             if await _stopped_before(stop, start_s + shot.at_s):
                 break
+            await room.acquire()
             on_sent()
             group.create_task(one(shot))
     return felt

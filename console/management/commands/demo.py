@@ -15,7 +15,9 @@ MIX = "S-L"
 """Short prompts, long outputs, both heavy-tailed: where migration earns its keep."""
 CLASS_SHARES = "interactive=0.25,standard=0.55,batch=0.2"
 BURSTINESS_CV = 4.0
-RATE_PER_S = 5.0
+RATE_PER_S = 4.0
+MOST_OPEN = 120
+"""A slow machine gets a queue to look at, not an endless one."""
 FOREVER_S = 30_000
 LINE_EVERY_S = 10
 
@@ -42,6 +44,7 @@ def workload(rate: float, options: Options, prepared: Prepared, environment: dic
         "--classes": CLASS_SHARES,
         "--duration": str(FOREVER_S),
         "--every": str(LINE_EVERY_S),
+        "--max-open": str(MOST_OPEN),
         "--url": options.gateway_url,
     }
     arguments = [word for item in numbers.items() for word in item]

@@ -22,7 +22,7 @@ from console.process.bootstrap import DEMO_TENANTS, read_keys
 from console.process.run_directory import read_note
 from console.replay import fleet, report
 from console.replay.client import Door, Felt
-from console.replay.drive import Target, ask_model, drive
+from console.replay.drive import Pace, Target, ask_model, drive
 from console.replay.progress import Tally, shown
 from console.replay.shots import ReplayError, Shot, parse_shares, plan_shots
 from controlplane.simulator.importers import TraceError, read_trace
@@ -60,6 +60,7 @@ class Command(BaseCommand):
         add("--key", default="", help="a tenant's key; default: those of make up, one tenant per class")
         add("--model", default="", help="served model; default: the first")
         add("--seed", type=int, default=0)
+        add("--max-open", type=int, default=0, metavar="N", help="wait with sending while N are open")
         add("--every", type=float, default=0.0, metavar="S", help="a line every S seconds instead of bars")
         add("--json", type=Path, help="write all figures here")
 
@@ -114,8 +115,9 @@ async def _replay(given: dict[str, Any], console: Console) -> Outcome:
     console.print(_announcement(workload, shots, url, model.name))
     before, started_at = await asyncio.to_thread(fleet.preemptions_so_far), timezone.now()
     target = Target(url=url, model=model.name, doors=doors)
+    pace = Pace(seed=given["seed"], max_open=given["max_open"] or len(shots))
     async with _skew(given["skew"]):
-        felt = await _drive_with_progress(shots, target, given["seed"], given["every"], console)
+        felt = await _drive_with_progress(shots, target, pace, given["every"], console)
     deeds = await asyncio.to_thread(fleet.deeds_since, started_at, before)
     outcome = Outcome(workload.name, felt, deeds, (timezone.now() - started_at).total_seconds())
     _show(outcome, console)
@@ -181,7 +183,7 @@ async def _skew(seconds: float) -> Any:
 
 
 async def _drive_with_progress(
-    shots: list[Shot], target: Target, seed: int, every_s: float, console: Console
+    shots: list[Shot], target: Target, pace: Pace, every_s: float, console: Console
 ) -> list[Felt]:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -189,7 +191,7 @@ async def _drive_with_progress(
     tally = Tally(len(shots))
     async with shown(tally, console, every_s):
         return await drive(
-            shots, target, seed=seed, on_sent=tally.count_sent, on_done=tally.count_answer, stop=stop
+            shots, target, pace, on_sent=tally.count_sent, on_done=tally.count_answer, stop=stop
         )
 
 
