@@ -82,6 +82,17 @@ class Pending:
     deadline_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """An owner that may have handed the request over unheard: it must make tokens until ``deadline_s``."""
+
+    entry: Entry
+    owner: int
+    tokens: int
+    deadline_s: float
+    spans: int
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """One live request."""

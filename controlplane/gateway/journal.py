@@ -24,6 +24,7 @@ from controlplane.gateway.entries import (
     OutputEditor,
     Pending,
     Recover,
+    Suspicion,
 )
 from engine_agents.messages import GrantMove, engine_id, split_engine_id
 
@@ -31,6 +32,10 @@ ADOPTION_GRACE_S = 0.25
 """A source died in mid-migration: so long may its destination take to say that it adopted."""
 GAP_LIMIT_S = 1.0
 """So long the last tokens of a source may take after its destination adopted."""
+SUSPICION_S = 1.0
+"""A destination was lost in mid-migration: from then on its source must make a token in every such span."""
+SUSPICIOUS_SPANS = 30
+"""A hand-over can come to its end so many spans after the gateway lost sight of the destination."""
 FAILED_ENDINGS = frozenset({"abort", "error"})
 """Endings that no client asked for: the engine gave up, the request goes on elsewhere."""
 
@@ -44,6 +49,7 @@ class Journal:
         self._owners: dict[str, Entry] = {}
         """By the owner's engine id: the common case of a step in one look-up."""
         self._pending: dict[str, Entry] = {}
+        self._suspicions: dict[str, Suspicion] = {}
         self.counters: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -283,9 +289,28 @@ class Journal:
                     self._recover(entry, f"instance {instance_id} is gone", effects)
                 else:
                     self._unpend(entry)
+                    self._suspect(entry, SUSPICIOUS_SPANS, now_s)
             elif entry.owner and entry.owner_id == instance_id and not entry.owner_gone:
                 self._owner_lost(entry, now_s, effects)
         return effects
+
+    def _suspect(self, entry: Entry, spans: int, now_s: float) -> None:
+        """The lost destination may have adopted it unheard; then its source has let it go in silence."""
+        suspicion = Suspicion(entry, entry.owner, len(entry.tokens), now_s + SUSPICION_S, spans)
+        self._suspicions[entry.request_id] = suspicion
+
+    def _check_suspicions(self, now_s: float, effects: Effects) -> None:
+        for request_id, suspicion in list(self._suspicions.items()):
+            if now_s < suspicion.deadline_s:
+                continue
+            del self._suspicions[request_id]
+            entry = suspicion.entry
+            if self._entries.get(request_id) is not entry or entry.owner != suspicion.owner:
+                continue
+            if len(entry.tokens) == suspicion.tokens:
+                self._recover(entry, f"{entry.owner_id} is mute since a move failed", effects)
+            elif suspicion.spans > 1:
+                self._suspect(entry, suspicion.spans - 1, now_s)
 
     def _owner_lost(self, entry: Entry, now_s: float, effects: Effects) -> None:
         pending = entry.pending
@@ -301,6 +326,8 @@ class Journal:
     def tick(self, now_s: float) -> Effects:
         """Act on moves whose time is up; call it every 100 ms or so."""
         effects = Effects()
+        if self._suspicions:
+            self._check_suspicions(now_s, effects)
         for entry in list(self._pending.values()):
             pending = entry.pending
             if pending is None:

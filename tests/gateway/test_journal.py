@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.gateway.entries import AbortAt, Effects, Finished, Recover
-from controlplane.gateway.journal import ADOPTION_GRACE_S, GAP_LIMIT_S, Journal
+from controlplane.gateway.journal import ADOPTION_GRACE_S, GAP_LIMIT_S, SUSPICION_S, SUSPICIOUS_SPANS, Journal
 from tests.gateway.outputs import PlainEditor, PlainOutput
 
 
@@ -181,6 +181,25 @@ def test_a_dead_destination_leaves_the_source_alone_unless_it_had_adopted(scene:
     scene.adopt(3, 2)
     actions = scene.take(scene.journal.instance_lost("b", 0.0))
     assert isinstance(actions[-1], Recover) and scene.entry.owner == 0
+
+
+def test_a_source_that_let_go_to_a_destination_that_died_unheard_is_recovered(scene: Scene) -> None:
+    scene.step("a", 1, 0, 0)
+    scene.ask()
+    scene.take(scene.journal.instance_lost("b", 0.0))
+    scene.step("a", 1, 1, 1)
+    assert scene.take(scene.journal.tick(SUSPICION_S)) == []
+    actions = scene.take(scene.journal.tick(2 * SUSPICION_S))
+    assert isinstance(actions[-1], Recover) and scene.entry.owner == 0
+
+
+def test_a_source_that_goes_on_after_its_destination_died_is_left_alone(scene: Scene) -> None:
+    scene.ask()
+    scene.take(scene.journal.instance_lost("b", 0.0))
+    for second in range(1, SUSPICIOUS_SPANS + 2):
+        scene.step("a", 1, second - 1, second - 1)
+        assert scene.take(scene.journal.tick(second * SUSPICION_S)) == []
+    assert scene.take(scene.journal.tick(100 * SUSPICION_S)) == []
 
 
 def test_an_owner_that_dies_without_a_move_is_recovered(scene: Scene) -> None:
