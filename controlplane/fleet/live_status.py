@@ -40,13 +40,15 @@ class _Sighting:
     news_at_s: float
     listed_at_s: float
     """Last found in Redis, news or not."""
+    payload: bytes
+    """As last found: what did not change need not be decoded."""
 
 
 class StatusReader:
     """Keeps the last report of every instance and when it was news. One per process that looks."""
 
     def __init__(self) -> None:
-        self._sightings: dict[str, _Sighting] = {}
+        self._sightings: dict[bytes, _Sighting] = {}
         self.undecodable: tuple[str, ...] = ()
         """Instances whose last report was not a status: shown as a fault, not as zeros."""
 
@@ -59,11 +61,15 @@ class StatusReader:
     def absorb(self, raw: Mapping[bytes, bytes], *, now_s: float, wall_s: float) -> list[SeenStatus]:
         """Take over a fetched hash; ``now_s`` is monotonic, ``wall_s`` dates first sightings."""
         broken = []
-        for instance_id, payload in raw.items():
-            try:
-                self._sight(_instance_decoder.decode(payload), now_s, wall_s)
-            except msgspec.DecodeError:
-                broken.append(instance_id.decode(errors="replace"))
+        for field, payload in raw.items():
+            known = self._sightings.get(field)
+            if known is None or known.payload != payload:
+                try:
+                    known = self._sight(field, payload, known, now_s=now_s, wall_s=wall_s)
+                except msgspec.DecodeError:
+                    broken.append(field.decode(errors="replace"))
+            if known is not None:
+                known.listed_at_s = now_s
         self.undecodable = tuple(broken)
         self._forget(now_s)
         return self.seen(now_s)
@@ -75,15 +81,16 @@ class StatusReader:
             for _, sighting in sorted(self._sightings.items())
         ]
 
-    def _sight(self, status: InstanceStatus, now_s: float, wall_s: float) -> None:
-        known = self._sightings.get(status.instance_id)
+    def _sight(
+        self, field: bytes, payload: bytes, known: _Sighting | None, *, now_s: float, wall_s: float
+    ) -> _Sighting:
+        status = _instance_decoder.decode(payload)
         if known is None:
             age_s = max(0.0, wall_s - status.reported_at_s)
-            self._sightings[status.instance_id] = _Sighting(status, now_s - age_s, now_s)
+            known = self._sightings[field] = _Sighting(status, now_s - age_s, now_s, payload)
         elif _is_news(status, known.status):
-            self._sightings[status.instance_id] = _Sighting(status, now_s, now_s)
-        else:
-            known.listed_at_s = now_s
+            known.status, known.news_at_s, known.payload = status, now_s, payload
+        return known
 
     def _forget(self, now_s: float) -> None:
         limit_s = now_s - FORGET_AFTER_S

@@ -29,10 +29,16 @@ class Limits:
     """Older: the instance counts as dead."""
 
 
-def follow_report(row: Instance, seen: SeenStatus, *, limits: Limits, now: datetime) -> bool:
-    """Bring the row to what its agent reports; returns whether anything changed."""
+def follow_report(
+    row: Instance, seen: SeenStatus, *, limits: Limits, listening_s: float, now: datetime
+) -> bool:
+    """Bring the row to what its agent reports; returns whether anything changed.
+
+    Silence counts only while somebody listened: ``listening_s`` is for how long the reader has.
+    """
     if seen.age_s > limits.dead_s:
-        return follow_silence(row, silent_s=seen.age_s, limits=limits, now=now)
+        silent_s = min(seen.age_s, listening_s)
+        return follow_silence(row, silent_s=silent_s, limits=limits, now=now)
     if seen.age_s > limits.stale_s or row.state in DEAF_STATES:
         return False
     identified = _identify(row, seen.status)

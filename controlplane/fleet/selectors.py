@@ -26,5 +26,10 @@ def instance_by_id(instance_id: str) -> Instance:
     return Instance.objects.select_related("pool").get(instance_id=instance_id)
 
 
+def accepting_wishes() -> dict[str, bool]:
+    """Which instances are to accept work, by id. Cheap: read in every tick."""
+    return dict(Instance.objects.order_by().values_list("instance_id", "accepting"))
+
+
 def gateway_processes() -> QuerySet[GatewayProcess]:
     return GatewayProcess.objects.all()

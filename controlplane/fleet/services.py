@@ -207,27 +207,24 @@ def agent_config(instance: Instance) -> AgentConfig:
     )
 
 
+@transaction.atomic
 def sync_instances(
-    rows: Iterable[Instance],
-    seen: Iterable[SeenStatus],
-    *,
-    limits: Limits,
-    listening_s: float,
-    now: datetime,
+    seen: Iterable[SeenStatus], *, limits: Limits, listening_s: float, now: datetime
 ) -> list[Instance]:
-    """Bring rows to what agents report and store those that changed, in one statement.
+    """Bring all rows to what agents report and store those that changed, in one statement.
 
-    ``listening_s`` is how long the reader has been listening: an instance that
-    never spoke in that time has been silent for so long. Returns the changed rows.
+    ``listening_s`` is how long the reader has been listening without a break: nobody
+    is called silent for longer than that. Rows are locked
+    between reading and writing, so that no wish is overwritten. Returns the changed rows.
     """
     reports = {item.status.instance_id: item for item in seen}
     changes: list[tuple[Instance, str]] = []
-    for row in rows:
+    for row in Instance.objects.select_for_update():
         previous, report = row.state, reports.get(row.instance_id)
         if report is None:
             changed = follow_silence(row, silent_s=listening_s, limits=limits, now=now)
         else:
-            changed = follow_report(row, report, limits=limits, now=now)
+            changed = follow_report(row, report, limits=limits, listening_s=listening_s, now=now)
         if changed:
             changes.append((row, previous))
     _save_reported(changes)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from controlplane.fleet.agents import AgentClient, MoveCommand
 from controlplane.fleet.live_status import SeenStatus
-from controlplane.fleet.models import Instance
 from controlplane.rebalancing import services
 from controlplane.rebalancing.degradations import Backoff
 from controlplane.rebalancing.models import RequestMigration
@@ -64,27 +63,27 @@ class Commander:
 
     def settle_wishes(
         self,
-        rows: Iterable[Instance],
+        wishes: Mapping[str, bool],
         seen: Sequence[SeenStatus],
         *,
         epoch: int,
         stale_s: float,
         now_s: float,
     ) -> None:
-        """Tell agents to drain or undrain where their report and the row's wish differ.
+        """Tell agents to drain or undrain where their report and the wish differ.
 
         Agents that have not heard of this epoch are told their wish too: from
         then on they refuse whoever led before.
         """
-        wishes = {
+        unsettled = {
             name: wish
-            for name, wish in unsettled_wishes(rows, seen, epoch=epoch, stale_s=stale_s).items()
+            for name, wish in unsettled_wishes(wishes, seen, epoch=epoch, stale_s=stale_s).items()
             if self._may_ask(name, now_s)
         }
-        if not wishes:
+        if not unsettled:
             return
-        problems = self._agents.set_accepting(wishes, lease_epoch=epoch, timeout_s=self._timeout_s)
-        for name in wishes:
+        problems = self._agents.set_accepting(unsettled, lease_epoch=epoch, timeout_s=self._timeout_s)
+        for name in unsettled:
             self._learn(name, problems.get(name, ""), now_s)
 
     def look(self, watched: Sequence[str], *, now_s: float) -> dict[str, list[RequestInfo]]:
@@ -116,17 +115,16 @@ class Commander:
 
 
 def unsettled_wishes(
-    rows: Iterable[Instance], seen: Iterable[SeenStatus], *, epoch: int, stale_s: float
+    wishes: Mapping[str, bool], seen: Iterable[SeenStatus], *, epoch: int, stale_s: float
 ) -> dict[str, bool]:
-    """Ready instances whose fresh report differs from the wish of their row, or is of an older epoch."""
-    wishes = {row.instance_id: row.accepting for row in rows}
+    """Ready instances whose fresh report differs from the wish, or is of an older epoch."""
     return {
-        item.status.instance_id: wishes[item.status.instance_id]
-        for item in seen
-        if item.status.instance_id in wishes
-        and item.status.state == "ready"
-        and item.age_s <= stale_s
-        and (item.status.accepting != wishes[item.status.instance_id] or item.status.lease_epoch < epoch)
+        status.instance_id: wishes[status.instance_id]
+        for status, age_s in seen
+        if status.instance_id in wishes
+        and status.state == "ready"
+        and age_s <= stale_s
+        and (status.accepting != wishes[status.instance_id] or status.lease_epoch < epoch)
     }
 
 

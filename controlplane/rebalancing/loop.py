@@ -27,8 +27,8 @@ from controlplane.fleet import services as fleet
 from controlplane.fleet import watching
 from controlplane.fleet.agents import AgentClient
 from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader
-from controlplane.fleet.models import Instance
 from controlplane.fleet.reports import Limits
+from controlplane.fleet.selectors import accepting_wishes
 from controlplane.rebalancing import outcomes, selectors, services
 from controlplane.rebalancing.commands import Answered, Commander
 from controlplane.rebalancing.degradations import Degradations
@@ -67,7 +67,8 @@ class _View:
 
     policies: list[PoolPolicy] = field(default_factory=list)
     classes: dict[str, ClassRule] = field(default_factory=dict)
-    rows: list[Instance] = field(default_factory=list)
+    wishes: dict[str, bool] = field(default_factory=dict)
+    """Instance -> whether it is to accept work; read every tick."""
     requested: list[RequestMigration] = field(default_factory=list)
     refreshed_at_s: float = float("-inf")
 
@@ -86,7 +87,8 @@ class RebalancingLoop:
         self._client = redis_client.connect()
         self._lease = Lease(self._client, owner=owner, ttl_ms=settings.lease_ttl_ms)
         self._reader = StatusReader()
-        self._listening_since_s: float | None = None
+        self._listening_since_s = 0.0
+        self._synced_at_s = float("-inf")
         self._cursor: str | None = None
         self._view = _View()
         self._states: dict[str, PlanState] = {}
@@ -202,6 +204,8 @@ class RebalancingLoop:
         renewed, raw, watched, *stream = pipeline.execute()
         if not renewed:
             raise LeaseLostError
+        if "redis" in self.degraded:
+            self._listening_since_s = now_s
         self.degraded.works("redis")
         self._watched = watching.names(watched)
         seen = self._reader.absorb(cast(dict[bytes, bytes], raw), now_s=now_s, wall_s=now.timestamp())
@@ -223,7 +227,7 @@ class RebalancingLoop:
         view = self._view
         view.requested = []
         with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
-            view.rows = list(Instance.objects.select_related("pool"))
+            view.wishes = accepting_wishes()
             view.requested = selectors.requested_migrations()
             if now_s - view.refreshed_at_s >= REFRESH_S:
                 self._refresh_policies(now)
@@ -239,7 +243,7 @@ class RebalancingLoop:
             self._view.policies = selectors.pool_policies()
 
     def _plan(self, seen: Sequence[SeenStatus], now: datetime) -> list[Round]:
-        draining = frozenset(row.instance_id for row in self._view.rows if not row.accepting)
+        draining = frozenset(name for name, accepting in self._view.wishes.items() if not accepting)
         rounds = []
         for policy in self._view.policies:
             with self.degraded.coping(f"policy of {policy.pool}", Exception, wall_s=now.timestamp()):
@@ -269,7 +273,7 @@ class RebalancingLoop:
         self._answered |= {row.migration_id: (row, answer) for row, answer in answered}
         self._commander.move(rounds, now_s=now_s)
         stale_s = self.settings.limits.stale_s
-        self._commander.settle_wishes(self._view.rows, seen, epoch=self.epoch, stale_s=stale_s, now_s=now_s)
+        self._commander.settle_wishes(self._view.wishes, seen, epoch=self.epoch, stale_s=stale_s, now_s=now_s)
         if names := self._commander.unreachable():
             self.degraded.failed("agents", f"no answer from {', '.join(names)}", wall_s=now.timestamp())
         else:
@@ -301,10 +305,10 @@ class RebalancingLoop:
         if self._unapplied:
             services.apply_outcomes(self._unapplied.outcomes)
             services.keep_outcomes_cursor(self._unapplied.cursor)
-        listening_s = now_s - (now_s if self._listening_since_s is None else self._listening_since_s)
-        fleet.sync_instances(
-            self._view.rows, seen, limits=self.settings.limits, listening_s=listening_s, now=now
-        )
+        if now_s - self._synced_at_s >= REFRESH_S:
+            listening_s = now_s - self._listening_since_s
+            fleet.sync_instances(seen, limits=self.settings.limits, listening_s=listening_s, now=now)
+            self._synced_at_s = now_s
 
     def _forget_written(self) -> None:
         self._answered.clear()

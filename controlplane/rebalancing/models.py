@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from controlplane.fleet.models import Pool
+from controlplane.rebalancing.serialisation import FastEncoder
 from controlplane.scheduling.config import ConfigError, SchedulingConfig
 from engine_agents.messages import MigrationOutcome
 
@@ -80,7 +81,8 @@ class RebalanceRound(models.Model):
     epoch = models.PositiveBigIntegerField()
     tick = models.PositiveBigIntegerField()
     policy = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, null=True, related_name="rounds")
-    snapshot = models.JSONField()
+    snapshot = models.JSONField(encoder=FastEncoder)
+    """A ``ClusterSnapshot`` when made, plain data when read."""
     state_before = models.JSONField(default=dict)
     config = models.JSONField(default=dict)
     decisions = models.JSONField()

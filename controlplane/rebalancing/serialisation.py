@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,8 +26,11 @@ DECISIONS: Mapping[str, type[Decision]] = {
 }
 
 
-def snapshot_to_data(snapshot: ClusterSnapshot) -> dict[str, Any]:
-    return msgspec.to_builtins(snapshot)  # type: ignore[no-any-return]
+class FastEncoder(json.JSONEncoder):
+    """For ``JSONField``: takes dataclasses and structs as they are, an order of magnitude faster."""
+
+    def encode(self, o: Any) -> str:
+        return msgspec.json.encode(o).decode()
 
 
 def snapshot_from_data(data: Mapping[str, Any]) -> ClusterSnapshot:

@@ -14,7 +14,7 @@ from controlplane.events.schema import RoundPlanned
 from controlplane.fleet.agents import AgentClient, MoveCommand
 from controlplane.fleet.live_status import SeenStatus, to_cluster_snapshot
 from controlplane.rebalancing.models import RebalanceRound, RequestMigration
-from controlplane.rebalancing.serialisation import decisions_to_data, snapshot_to_data
+from controlplane.rebalancing.serialisation import decisions_to_data
 from controlplane.rebalancing.services.migrations import migration_event
 from controlplane.rebalancing.types import PoolPolicy, Round
 from controlplane.scheduling.decisions import Decision, Migrate
@@ -132,7 +132,7 @@ def _round_row(done: Round) -> RebalanceRound:
         epoch=done.epoch,
         tick=done.tick,
         policy_id=done.policy.policy_id,
-        snapshot=snapshot_to_data(done.snapshot),
+        snapshot=done.snapshot,
         state_before=done.state_before.to_dict(),
         config=done.policy.config.to_dict(),
         decisions=decisions_to_data(done.decisions),

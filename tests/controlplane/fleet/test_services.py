@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from controlplane.fleet import services
 from controlplane.fleet.agents import AgentError, FakeAgentClient
@@ -31,9 +33,8 @@ def state_of(row: Instance) -> str:
     return row.state
 
 
-def sync(*seen: SeenStatus, listening_s: float = 0.0) -> list[Instance]:
-    rows = list(Instance.objects.select_related("pool"))
-    return services.sync_instances(rows, seen, limits=LIMITS, listening_s=listening_s, now=NOW)
+def sync(*seen: SeenStatus, listening_s: float = 60.0) -> list[Instance]:
+    return services.sync_instances(seen, limits=LIMITS, listening_s=listening_s, now=NOW)
 
 
 # --------------------------------------------------------------- pools
@@ -156,14 +157,14 @@ def test_an_instance_becomes_ready_when_its_agent_says_so(chat_pool):
     assert (row.pid, row.failures, row.incarnation) == (7, 0, "chat-1-a")
 
 
-def test_an_unchanged_instance_is_not_written(chat_pool, django_assert_num_queries):
-    builders.instance(of=chat_pool)
-    sync(SeenStatus(builders.status(), 0.0))
-    rows = list(Instance.objects.select_related("pool"))
-    with django_assert_num_queries(0):
-        services.sync_instances(
-            rows, [SeenStatus(builders.status(seq=2), 0.0)], limits=LIMITS, listening_s=99, now=NOW
-        )
+def test_unchanged_instances_are_read_and_not_written(chat_pool):
+    for name in ("chat-1", "chat-2"):
+        builders.instance(name, of=chat_pool)
+    seen = [SeenStatus(builders.status(name), 0.0) for name in ("chat-1", "chat-2")]
+    sync(*seen)
+    with CaptureQueriesContext(connection) as queries:
+        assert sync(*seen) == []
+    assert [each["sql"] for each in queries if "UPDATE" in each["sql"].split("FOR")[0]] == []
 
 
 def test_a_silent_instance_is_unhealthy_and_heals_when_heard_again(chat_pool):
@@ -182,6 +183,12 @@ def test_an_instance_never_heard_of_is_not_dead_before_the_reader_listened_long_
     assert state_of(row) == "ready"
     sync(listening_s=11.0)
     assert state_of(row) == "unhealthy"
+
+
+def test_nobody_is_called_silent_while_nobody_listened(chat_pool):
+    row = builders.instance(of=chat_pool)
+    sync(SeenStatus(builders.status(), 300.0), listening_s=1.0)
+    assert state_of(row) == "ready"
 
 
 def test_a_stale_report_changes_nothing(chat_pool):

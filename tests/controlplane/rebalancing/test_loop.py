@@ -243,7 +243,7 @@ def test_a_drain_reaches_the_agent_and_is_repeated_until_it_reports_it(fleet_of_
         assert agents.accepting == {"chat-1": False}
     builders.report(fleet_of_two, builders.status("chat-1", seq=3, accepting=False, **heard))
     agents.accepting.clear()
-    tick(loop, after_s=0.6)
+    tick(loop, after_s=1.2)
     assert agents.accepting == {}
     assert Instance.objects.get(instance_id="chat-1").state == "drained"
 
