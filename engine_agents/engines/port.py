@@ -134,6 +134,17 @@ class Reservation(Protocol):
     blocks: int
 
 
+class MovesWaiting(Protocol):
+    """What an engine may offer beyond :class:`Engine`: requests that wait move by their tokens alone.
+
+    The result goes to :meth:`Engine.adopt` at the destination, which puts the request
+    into its own queue; :meth:`Engine.thaw` and :meth:`Engine.release` apply as after ``freeze``.
+    """
+
+    def withdraw(self, engine_id: str) -> Future[Frozen]:
+        """Take a waiting or pre-empted request out of the queue. Raises ``MoveImpossible`` when it is not."""
+
+
 class Engine(Protocol):
     """One serving engine. Constructed cheaply; :meth:`start` does the loading."""
 

@@ -93,6 +93,9 @@ class Arrivals:
     def adopt(self, reservation: Reservation, frozen: Frozen) -> None:
         """The request runs here now. Raises ``MoveImpossible``; the reservation then stays."""
         held = self._open(reservation)
+        if frozen.computed_tokens == 0 and frozen.blocks == 0:
+            self._adopt_waiting(held, frozen)
+            return
         generator = self._check_adoption(held, frozen)
         if frozen.blocks:
             self.write(held, frozen.first_block, frozen.blocks, frozen.tail)
@@ -104,13 +107,27 @@ class Arrivals:
         except MoveImpossible:
             _take_back_tokens(request)
             raise
-        self._close(held)
         request.num_computed_tokens = frozen.computed_tokens
-        self._scheduler.kv_cache_manager.cache_blocks(request, frozen.computed_tokens)
         block_ids = self._scheduler.kv_cache_manager.get_block_ids(held.engine_id)
         self._states.create(request, block_ids, generator)
         held.live.delivered_tokens = len(frozen.output_token_ids)
+        self._close(held)
+        self._scheduler.kv_cache_manager.cache_blocks(request, frozen.computed_tokens)
         self._scheduler.add_running(request, held.live)
+
+    def _adopt_waiting(self, held: HeldRequest, frozen: Frozen) -> None:
+        """A request that waited there waits here: its tokens are computed again when its turn comes."""
+        generator = self._generator(held.request, frozen)
+        request, live = held.request, held.live
+        self._close(held)
+        self._scheduler.kv_cache_manager.free(request)
+        live.delivered_tokens = len(frozen.output_token_ids)
+        if not frozen.output_token_ids:
+            self._scheduler.add_new(request, live)
+            return
+        request.append_output_token_ids(list(frozen.output_token_ids))
+        self._states.create(request, ([],), generator or self._states.generator_after(request))
+        self._scheduler.add_resumed(request, live)
 
     def drop(self, reservation: Reservation) -> None:
         """Free a reservation; a second time, or after adoption, does nothing."""

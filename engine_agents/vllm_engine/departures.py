@@ -120,8 +120,32 @@ class Departures:
         self._scheduler.freeze(request)
         return frozen
 
+    def withdraw(self, engine_id: str) -> Frozen:
+        """Take a waiting (or pre-empted) request out of the queue: its tokens and state, no KV.
+
+        Raises ``MoveImpossible`` when it is not waiting, or waits with KV.
+        """
+        request = self._request(engine_id)
+        state = self.state_of(request)
+        if state not in (RequestState.WAITING, RequestState.PREEMPTED):
+            raise MoveImpossible(f"it is {state}, not waiting")
+        if request.num_computed_tokens or self._blocks(request):
+            raise MoveImpossible("it waits with its KV cache")
+        check_movable(request.sampling_params)
+        frozen = Frozen(
+            engine_id=engine_id,
+            first_block=0,
+            blocks=0,
+            tail=b"",
+            state=images.encode(self._sampler_state(request)),
+            output_token_ids=tuple(request.output_token_ids),
+            computed_tokens=0,
+        )
+        self._scheduler.withdraw(request)
+        return frozen
+
     def thaw(self, engine_id: str) -> None:
-        """Let a frozen request go on here. Raises ``MoveImpossible`` if it is not frozen."""
+        """Let a frozen or withdrawn request go on here. Raises ``MoveImpossible`` if it is not frozen."""
         self._scheduler.thaw(self._frozen(engine_id))
 
     def release(self, engine_id: str) -> None:

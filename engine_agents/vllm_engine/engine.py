@@ -108,6 +108,10 @@ class VllmEngine:
     def freeze(self, engine_id: str, first_block: int) -> Future[Frozen]:
         return self._call(lambda: self.serving.departures.freeze(engine_id, first_block))
 
+    def withdraw(self, engine_id: str) -> Future[Frozen]:
+        """As :meth:`freeze`, for a request that waits: it moves by its tokens, without KV."""
+        return self._call(lambda: self.serving.departures.withdraw(engine_id))
+
     def thaw(self, engine_id: str) -> Future[None]:
         return self._call(lambda: self.serving.departures.thaw(engine_id))
 

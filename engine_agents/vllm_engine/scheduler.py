@@ -73,11 +73,15 @@ class MovingScheduler(Scheduler):  # type: ignore[misc]
     @property
     def free_slots(self) -> int:
         """Requests that could run beside those that run, are frozen or are about to arrive."""
-        return int(self._slots - len(self.running) - len(self.frozen) - self.arriving_slots)
+        return self._slots - int(len(self.running)) - self._kept_slots()
 
     def keep_slots(self) -> None:
         """Let nothing waiting take the slot of a frozen or arriving request."""
-        self.max_num_active_reqs = self._slots - len(self.frozen) - self.arriving_slots
+        self.max_num_active_reqs = self._slots - self._kept_slots()
+
+    def _kept_slots(self) -> int:
+        frozen = sum(request.status == RequestStatus.RUNNING for request in self.frozen.values())
+        return frozen + self.arriving_slots
 
     # ---- requests that come
 
@@ -125,11 +129,20 @@ class MovingScheduler(Scheduler):  # type: ignore[misc]
         self.frozen[request.request_id] = request
         self.keep_slots()
 
+    def withdraw(self, request: Request) -> None:
+        """Take a waiting request out of its queue; it holds neither blocks nor a slot."""
+        self.waiting.remove_request(request)
+        self.deferred_waiting.discard(request)
+        self.frozen[request.request_id] = request
+
     def thaw(self, request: Request) -> None:
-        """Undo :meth:`freeze`."""
+        """Undo :meth:`freeze` or :meth:`withdraw`."""
         del self.frozen[request.request_id]
         self.keep_slots()
-        self._enter_batch(request)
+        if request.status == RequestStatus.RUNNING:
+            self._enter_batch(request)
+        else:
+            self._enqueue_waiting_request(request)
 
     def leave(self, request_ids: list[str]) -> None:
         """Forget requests (running, waiting or frozen) without any output; unknown ids are ignored."""

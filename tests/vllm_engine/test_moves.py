@@ -243,3 +243,54 @@ def test_moves_end_when_the_destination_stops_the_request(sites):
     destination.engine.abort(["r#2"]).result(PATIENCE_S)
 
     assert source.engine.load().used_blocks == destination.engine.load().used_blocks == 0
+
+
+@pytest.mark.parametrize("prior", [0, 20])
+def test_a_waiting_request_moves_by_its_tokens(sites, prior):
+    """Fresh, or with tokens made before (as after a pre-emption): it starts where there is room."""
+    source, destination = sites
+    prompt = prompt_of(3000, salt=30)
+    options = {"max_tokens": 40, "ignore_eos": True, "temperature": 1.0, "seed": 6}
+    whole = destination.run("whole", prompt, **options)
+    for number in range(2):
+        source.add(f"long{number}", prompt_of(3900, salt=number), max_tokens=150, ignore_eos=True)
+    source.add("w", prompt, prior_token_ids=whole.tokens[:prior], **options)
+
+    reservation = reserve(source, destination, "w#1", "w#2", 1)
+    frozen = source.engine.withdraw("w#1").result(PATIENCE_S)
+    destination.engine.adopt(reservation, frozen).result(PATIENCE_S)
+    source.engine.release("w#1").result(PATIENCE_S)
+    end = destination.finished("w#2")
+
+    assert (frozen.blocks, frozen.computed_tokens, len(frozen.output_token_ids)) == (0, 0, prior)
+    assert (end.first_start, end.tokens) == (prior, whole.tokens[prior:])
+    source.engine.abort(["long0#1", "long1#1"]).result(PATIENCE_S)
+
+
+def test_a_withdrawn_request_can_go_on_where_it_was(site):
+    prompt = prompt_of(3000, salt=31)
+    options = {"max_tokens": 10, "ignore_eos": True, "temperature": 1.0, "seed": 6}
+    whole = site.run("whole", prompt, **options)
+    for number in range(2):
+        site.add(f"long{number}", prompt_of(3900, salt=number), max_tokens=150, ignore_eos=True)
+    site.add("w", prompt, **options)
+
+    site.engine.withdraw("w#1").result(PATIENCE_S)
+    assert failure(site.engine.withdraw("w#1")) == "it is frozen, not waiting"
+    site.engine.thaw("w#1").result(PATIENCE_S)
+    site.engine.abort(["long0#1", "long1#1"]).result(PATIENCE_S)
+
+    assert site.finished("w#1").tokens == whole.tokens
+    assert failure(site.engine.withdraw("w#1")) == "it is not here (any more)"
+
+
+def test_requests_of_a_withdrawn_kind_hold_no_slot(site):
+    """Aborting a withdrawn request leaves nothing behind; all slots are free again."""
+    slots = site.engine.serving.scheduler.free_slots
+    for number in range(2):
+        site.add(f"long{number}", prompt_of(3900, salt=number), max_tokens=150, ignore_eos=True)
+    site.add("w", prompt_of(3000, salt=32), max_tokens=5)
+    site.engine.withdraw("w#1").result(PATIENCE_S)
+    site.engine.abort(["w#1", "long0#1", "long1#1"]).result(PATIENCE_S)
+
+    assert site.engine.serving.scheduler.free_slots == slots
