@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -35,17 +34,14 @@ class Child:
     """Ended after all children of lower stages: 1 what serves, 2 what it stands on, 3 the store."""
     grace_s: float = 5.0
     """Between SIGTERM and SIGKILL."""
-    dies_with_us_by: signal.Signals = signal.SIGTERM
-    """Sent by the kernel should the supervisor itself be killed."""
     shown: bool = True
     """Whether its lines go to the terminal, and not to its file alone."""
     hint: str = ""
     """What to do when it does not start."""
 
     def argv(self) -> tuple[str, ...]:
-        """The command, tied to the life of the supervisor where ``setpriv`` (util-linux) is there."""
+        """The command, which the kernel ends with the supervisor where ``setpriv`` (util-linux) is there."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             return self.command
-        name = self.dies_with_us_by.name.removeprefix("SIG")
-        return (setpriv, "--pdeathsig", name, "--", *self.command)
+        return (setpriv, "--pdeathsig", "TERM", "--", *self.command)

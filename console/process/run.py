@@ -62,6 +62,7 @@ class Run:
         self._started_s = time.monotonic()
         self._stop = asyncio.Event()
         self._told_at_s = 0.0
+        self._has_agents = False
         for folder in ("logs", "static"):
             (options.state_dir / folder).mkdir(exist_ok=True)
         self._supervisor = Supervisor(
@@ -148,6 +149,7 @@ class Run:
         ]
         await self._supervisor.start_all(children)
         await self._supervisor.start(stack.beat_child(self._options, environment))
+        self._has_agents = True
         # Beat would send it in five seconds; nobody wants to wait for that.
         await asyncio.to_thread(reconcile_fleet.delay)
 
@@ -221,7 +223,7 @@ class Run:
     async def _end(self) -> None:
         started_s = time.monotonic()
         self._terminal.say("stopping …")
-        if self._options.ray_address:
+        if self._options.ray_address and self._has_agents:
             with contextlib.suppress(StackError):
                 await asyncio.to_thread(stop_agents)
         left = await self._supervisor.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -97,7 +96,6 @@ def ray_child(options: Options, port: int, environment: dict[str, str]) -> Child
         restartable=False,
         stage=2,
         shown=False,
-        dies_with_us_by=signal.SIGKILL,
         hint=f"Ray's own logs are in {options.run_dir / 'ray' / 'session_latest' / 'logs'}.",
     )
 

@@ -1,0 +1,220 @@
+"""The whole system as ``make up`` starts it: real Redis, Ray, vLLM engines, gateway, console, Celery.
+
+The tests of this module share one stack and run in the order they stand in; the last one ends it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.integration import left_behind
+from tests.integration.running import Stack, eventually, manage
+
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+TRACE = Path(os.environ.get("LLUMDECK_TRACES", "/nonexistent")) / "azure_llm_2023_conv.csv"
+MODEL = "llumdeck-tiny"
+
+
+@pytest.fixture(scope="module")
+def machine_before() -> dict[str, set[str]]:
+    return {"shm": left_behind.shared_memory(), "tmp": left_behind.temporary_files()}
+
+
+@pytest.fixture(scope="module")
+def stack(machine_before: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("state"))
+    stack.start()
+    try:
+        stack.wait_for("Ctrl-C stops everything")
+        yield stack
+    finally:
+        if stack.process.poll() is None:
+            stack.stop()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"{stack.gateway}/v1", api_key=stack.key, max_retries=0, timeout=120
+    ) as client:
+        yield client
+
+
+def signed_in(stack: Stack) -> httpx.Client:
+    password = re.search(r"sign in   operator / (\S+)  \(shown this once\)", stack.output)
+    assert password, stack.output
+    page = httpx.Client(base_url=stack.console, timeout=60)
+    page.get("/login/")
+    answer = page.post(
+        "/api/v1/session",
+        json={"username": "operator", "password": password[1]},
+        headers={"X-CSRFToken": page.cookies["csrftoken"]},
+    )
+    assert answer.status_code == 200, answer.text
+    page.headers["X-CSRFToken"] = page.cookies["csrftoken"]
+    return page
+
+
+def test_the_end_of_the_output_says_where_and_how(stack: Stack) -> None:
+    assert f"console   {stack.console}" in stack.output
+    assert f"gateway   {stack.gateway}/v1" in stack.output
+    assert "2 engines serve llumdeck-tiny" in stack.output
+    assert stack.key in stack.output
+
+
+def test_the_curl_line_works_as_it_is_printed(stack: Stack) -> None:
+    line = stack.output[stack.output.index("  curl -N") : stack.output.index("Ctrl-C stops")]
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.count('"text"') >= 40 and done.stdout.rstrip().endswith("data: [DONE]")
+
+
+def test_the_openai_client_works(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    text = client.completions.create(model=MODEL, prompt="Once", max_tokens=12, temperature=0)
+    assert text.usage is not None and text.usage.completion_tokens == 12
+    chunks = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Hello"}],
+        max_tokens=12,
+        temperature=0,
+        stream=True,
+    )
+    streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    whole = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "Hello"}], max_tokens=12, temperature=0
+    )
+    assert streamed == whole.choices[0].message.content
+
+
+def test_bad_requests_get_clear_errors(stack: Stack, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no-such-model"):
+        client.completions.create(model="no-such-model", prompt="x", max_tokens=1)
+    with pytest.raises(openai.BadRequestError, match="4096"):
+        client.completions.create(model=MODEL, prompt=[100] * 5000, max_tokens=1)
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{stack.gateway}/v1", api_key="wrong", max_retries=0).models.list()
+    answer = httpx.post(
+        f"{stack.gateway}/v1/completions",
+        content=b'{"model": ',
+        headers={"Authorization": f"Bearer {stack.key}", "Content-Type": "application/json"},
+    )
+    assert answer.status_code == 400 and "JSON" in answer.json()["error"]["message"]
+
+
+def test_the_page_and_its_api_are_there_for_the_operator_alone(stack: Stack) -> None:
+    assert httpx.get(f"{stack.console}/readyz").json()["status"] == "ready"
+    assert httpx.get(f"{stack.console}/api/v1/instances").status_code in {401, 403}
+    with signed_in(stack) as page:
+        assert "<div id=" in page.get("/").text
+        instances = page.get("/api/v1/instances").json()["results"]
+    assert {each["instance_id"]: each["state"] for each in instances} == {
+        "default-1": "ready",
+        "default-2": "ready",
+    }
+
+
+def test_a_second_start_is_told_what_to_do(stack: Stack, tmp_path: Path) -> None:
+    second = manage(stack.state_dir, "up", timeout_s=60)
+    assert second.returncode == 1
+    assert (
+        f"already runs on this state (pid {stack.process.pid}, console at {stack.console})" in second.stdout
+    )
+    ports = ("--console-port", str(stack.console_port), "--gateway-port", str(stack.gateway_port))
+    beside = manage(tmp_path, "up", *ports, timeout_s=60)
+    assert beside.returncode == 1
+    assert f"port {stack.console_port} is taken by" in beside.stdout and "CONSOLE_PORT=" in beside.stdout
+
+
+def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Stack) -> None:
+    load = ("--trace", str(TRACE)) if TRACE.exists() else ("--mix", "S-L", "--rate", "3")
+    figures = stack.replay(
+        *load, "--speed", "2", "--duration", "25", "--skew", "8", "--classes", "standard=0.7,batch=0.3"
+    )
+    assert figures["classes"]["all"]["failed"] == 0
+    assert figures["fleet"]["migrations"] >= 1
+    moved = stack.rows(
+        "select source, destination, rule, json_array_length(stages), downtime_ms, tokens_moved "
+        "from rebalancing_requestmigration where state = 'done' and rule != 'manual'"
+    )
+    assert len(moved) >= 1
+    for source, destination, rule, stages, downtime_ms, tokens in moved:
+        assert source != destination and rule
+        assert stages >= 1 and downtime_ms > 0 and tokens > 0
+
+
+def test_draining_under_load_fails_no_request(stack: Stack) -> None:
+    with concurrent.futures.ThreadPoolExecutor() as threads, signed_in(stack) as page:
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "20")
+        time.sleep(5)
+        answer = page.post("/api/v1/instances/default-1/drain", json={"reason": "a test"})
+        assert answer.status_code < 300, answer.text
+        eventually(lambda: stack.instance_states()["default-1"] == "drained", 120, "draining")
+        assert load.result(300)["classes"]["all"]["failed"] == 0
+        assert page.post("/api/v1/instances/default-1/undrain", json={"reason": "done"}).status_code < 300
+    eventually(lambda: stack.instance_states()["default-1"] == "ready", 60, "undraining")
+
+
+@pytest.mark.parametrize("name", ["console", "loop", "jobs", "beat"])
+def test_a_killed_child_is_started_again_and_said_so(stack: Stack, name: str) -> None:
+    words = {"console": "console.asgi", "loop": "loop@", "jobs": "jobs@", "beat": "celery beat"}
+    victim = stack.child(words[name])
+    victim.kill()
+    stack.wait_for(rf"{name} was killed by SIGKILL.*\n?.*again", 60)
+    eventually(lambda: any(words[name] in " ".join(p.cmdline()) for p in stack.processes()), 60, "a restart")
+    eventually(lambda: _answers(f"{stack.console}/healthz"), 120, "the console's answer")
+
+
+def test_requests_survive_the_death_of_redis(stack: Stack, client: openai.OpenAI) -> None:
+    stack.child("redis-server").kill()
+    text = client.completions.create(model=MODEL, prompt="Once", max_tokens=8)
+    assert text.usage is not None and text.usage.completion_tokens >= 1
+    eventually(lambda: _answers(f"{stack.console}/readyz"), 120, "Redis' return")
+
+
+def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
+    victim = int(stack.rows("select pid from fleet_instance where instance_id = 'default-2'")[0][0])
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "15")
+        time.sleep(6)
+        os.kill(victim, signal.SIGKILL)
+        assert load.result(300)["classes"]["all"]["failed"] == 0
+
+    def is_back() -> bool:
+        pid, state = stack.rows("select pid, state from fleet_instance where instance_id = 'default-2'")[0]
+        return pid != victim and state == "ready"
+
+    eventually(is_back, 240, "the engine's return")
+
+
+def test_ctrl_c_leaves_nothing_behind(stack: Stack, machine_before: dict[str, set[str]]) -> None:
+    run_dir = Path(stack.child("redis-server").cmdline()[0].rpartition("unixsocket:")[2]).parent
+    assert run_dir.name.startswith("llumdeck-")
+    assert stack.stop(signal.SIGINT) == 0, stack.output
+    assert "everything stopped" in stack.output
+    assert [each.cmdline() for each in stack.processes()] == []
+    assert left_behind.sockets_under(run_dir) == []
+    assert not run_dir.exists()
+    assert left_behind.shared_memory() - machine_before["shm"] == set()
+    assert {
+        name for name in left_behind.temporary_files() - machine_before["tmp"] if "llumdeck" in name
+    } == set()
+    assert not (Path.home() / ".ray").exists()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
