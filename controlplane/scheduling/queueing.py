@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
-from controlplane.scheduling.decisions import Dispatch, Hole, Migrate
+from controlplane.scheduling.decisions import Dispatch, Hole, Migrate, Reject
+from controlplane.scheduling.dispatch import FOREVER
+from controlplane.scheduling.dispatch import refusal as refusal_of_all
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.load import Classes, demand_tokens, room_tokens
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
@@ -53,6 +55,31 @@ def rank_of(slo_class: str, classes: Classes) -> int:
     """Scheduling priority; a class nobody declared comes last."""
     rule = classes.get(slo_class)
     return rule.rank if rule is not None else LOWEST_RANK
+
+
+def admit(snapshot: ClusterSnapshot, request: RequestProfile, config: SchedulingConfig) -> Reject | None:
+    """Ask before a request joins the queue: one that no instance can ever take is refused at once."""
+    for instance in snapshot.instances:
+        if filters.for_request(instance, request, config) not in FOREVER:
+            return None
+    answer = refusal_of_all(snapshot, request, config)
+    return answer if isinstance(answer, Reject) else None
+
+
+def rehomes(snapshot: ClusterSnapshot, config: SchedulingConfig) -> bool:
+    """Shall engines hand back now what they must pre-empt?
+
+    Its cache is lost anyway, so any instance is as good. But once the whole fleet is short
+    of memory there is nowhere to go: then it waits where it was, and its instance takes
+    nothing new before it (re-homing would let decodes and prompts drive each other out).
+    """
+    if not config.queue.rehome:
+        return False
+    capacity = demand = 0
+    for each in snapshot.instances:
+        capacity += each.capacity_tokens
+        demand += each.used_tokens + each.reserved_tokens + each.queued_tokens
+    return demand + snapshot.queue_tokens < config.queue.rehome_below_share * capacity
 
 
 class FleetQueue:

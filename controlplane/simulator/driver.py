@@ -70,6 +70,11 @@ class _Simulation:
         self.log = EventLog()
         self.moves = Moves(self)
         self.late = uses_queue(config.policy)
+        self.rehoming = self.late and config.policy.queue.rehome
+        """Engines hand back what they must pre-empt."""
+        usable = int(config.latency.capacity_blocks * (1.0 - config.policy.dispatch.watermark_share)) - 1
+        self.longest_tokens = usable * config.latency.block_size_tokens
+        """No engine takes a request that could outgrow it; one block is for the append."""
         self.queue = queueing.FleetQueue()
         self.waiting: dict[str, Sequence] = {}
         """Sequences in the fleet's queue, by request id."""
@@ -123,7 +128,7 @@ class _Simulation:
         engine.on_preempted = self._preempted
         engine.on_frozen = self.moves.frozen
         engine.only_if_fits = self.late
-        engine.hand_back = self.late and self.policy.queue.rehome
+        engine.hand_back = self.rehoming
         self.log.note(now, events.INSTANCE_UP, -1, engine.index)
 
     def sync(self, member: Member) -> None:
@@ -162,7 +167,9 @@ class _Simulation:
         )
         self.log.note(now, events.ARRIVED, request.request_id, -1)
         profile = RequestProfile(sequence.request_id, request.slo_class, request.prompt_tokens, now)
-        if self.late:
+        if request.prompt_tokens + request.output_tokens > self.longest_tokens:
+            self._reject(sequence, now)
+        elif self.late:
             self._enqueue(
                 profile, sequence, queueing.queue_key(profile, self.policy.queue.beta_s_per_token), now
             )
@@ -305,11 +312,13 @@ class _Simulation:
             self.next_sample_s += self.config.sample_s
             self._sample(now)
         cluster = self.cluster
-        if self.row.reschedules or self.policy.scaling.enabled:
+        if self.row.reschedules or self.policy.scaling.enabled or self.late:
             cluster.refresh(now)
             snapshot = cluster.view(now, self._waiters(), self.queue.tokens())
             decisions, self.state = policies.plan(snapshot, self.state, self.policy, self._plan_ledger())
             self.holes = self.state.holes
+            if self.late and self.policy.queue.rehome:
+                self._hand_back(queueing.rehomes(snapshot, self.policy))
             for decision in decisions:
                 self._execute(decision, now)
         if self.late and len(self.queue):
@@ -319,6 +328,13 @@ class _Simulation:
             held, self.held = self.held, []
             for profile, sequence in held:
                 self._bind_now(profile, sequence, now)
+
+    def _hand_back(self, wanted: bool) -> None:
+        """Told to the engines with the loop's next message; it changes rarely."""
+        if wanted != self.rehoming:
+            self.rehoming = wanted
+            for member in self.cluster.members.values():
+                member.engine.hand_back = wanted
 
     def _plan_ledger(self) -> Ledger:
         return self.cluster.ledger if self.row.in_flight_accounting else NO_LEDGER

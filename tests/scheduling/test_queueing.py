@@ -204,3 +204,25 @@ def test_a_hole_moves_on_when_its_instance_drains() -> None:
     decisions, holes = open_holes(snapshot, {"a": "w"}, CONFIG, Ledger())
     assert holes == {"b": "w"}
     assert isinstance(decisions[0], Hole)
+
+
+# ------------------------------------------------------------------- joining and returning
+
+
+def test_only_what_no_instance_can_ever_take_is_refused_at_the_door() -> None:
+    large = request("r", 9000)
+    refused = queueing.admit(cluster(instance("a")), large, CONFIG)
+    assert refused is not None and "9000" in refused.reason
+    assert queueing.admit(cluster(instance("a", draining=True)), large, CONFIG) is None
+    assert queueing.admit(cluster(instance("a", used_tokens=8000)), request("r", 500), CONFIG) is None
+    assert queueing.admit(cluster(), large, CONFIG) is None, "instances may still come"
+
+
+def test_preempted_requests_return_only_while_the_fleet_has_memory() -> None:
+    config = SchedulingConfig.for_policy("llumdeck", queue={"rehome_below_share": 0.9})
+    half, full = instance("a", used_tokens=4096), instance("b", used_tokens=8192)
+    assert queueing.rehomes(cluster(half, full), config)
+    assert not queueing.rehomes(cluster(full), config)
+    assert not queueing.rehomes(cluster(half, full, queue_tokens=4000), config)
+    never = SchedulingConfig.for_policy("llumdeck", queue={"rehome": False})
+    assert not queueing.rehomes(cluster(half), never)
