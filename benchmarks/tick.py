@@ -102,6 +102,7 @@ def _measure_size(size: int, ticks: int, redis_url: str) -> dict[str, Any]:
 
     from controlplane.fleet.agents import FakeAgentClient
     from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
+    from controlplane.rebalancing.tasks import settle_garbage
 
     client = redis.Redis.from_url(redis_url)
     client.flushall()
@@ -111,6 +112,7 @@ def _measure_size(size: int, ticks: int, redis_url: str) -> dict[str, Any]:
     )
     start = datetime.now(tz=UTC)
     loop.lead(now_s=0.0, now=start)
+    settle_garbage()
     spent = _watch_phases(loop)
     dice = random.Random(size)
     totals, commands = [], []

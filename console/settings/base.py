@@ -147,6 +147,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 4.0, "queue": "jobs"},
     },
+    "follow-gateways": {
+        "task": "controlplane.fleet.tasks.follow_gateways",
+        "schedule": 5.0,
+        "options": {"expires": 4.0, "queue": "jobs"},
+    },
     "lost-migrations": {
         "task": "controlplane.rebalancing.tasks.close_lost_migrations",
         "schedule": 30.0,

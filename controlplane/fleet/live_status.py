@@ -138,17 +138,21 @@ def to_cluster_snapshot(
     classes: Mapping[str, ClassRule],
     taken_at_s: float,
     draining: frozenset[str] = frozenset(),
+    starting: int = 0,
 ) -> ClusterSnapshot:
     """What the policy may see of one pool: its ready instances, counted in tokens.
 
-    ``draining`` names instances that are wished drained, whether or not their agents know yet.
+    ``draining`` names instances that are wished drained, whether or not their agents know yet;
+    ``starting`` counts those on their way up.
     """
     instances = tuple(
         _instance_snapshot(item, wished_drained=item.status.instance_id in draining)
         for item in seen
         if item.status.pool == pool and item.status.state == "ready"
     )
-    return ClusterSnapshot(taken_at_s=taken_at_s, instances=instances, classes=dict(classes))
+    return ClusterSnapshot(
+        taken_at_s=taken_at_s, instances=instances, classes=dict(classes), starting=starting
+    )
 
 
 def _instance_snapshot(item: SeenStatus, *, wished_drained: bool) -> InstanceSnapshot:

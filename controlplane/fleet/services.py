@@ -8,7 +8,7 @@ difference, again and again, until they agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -18,14 +18,17 @@ from django.utils import timezone
 
 from controlplane.events.publish import publish
 from controlplane.events.schema import InstanceChanged
+from controlplane.fleet import selectors
 from controlplane.fleet.agents import AgentClient, AgentError
 from controlplane.fleet.live_status import SeenStatus
-from controlplane.fleet.models import Instance, Pool
+from controlplane.fleet.models import GatewayProcess, Instance, Pool
 from controlplane.fleet.reports import Limits, follow_report, follow_silence
 from controlplane.records.services import audit
 from engine_agents.config import AgentConfig
+from engine_agents.messages import GatewayStatus
 
 SYSTEM = "system:fleet"
+FORGET_GATEWAYS_AFTER = timedelta(days=1)
 
 
 class FleetError(ValueError):
@@ -219,7 +222,10 @@ def sync_instances(
     """
     reports = {item.status.instance_id: item for item in seen}
     changes: list[tuple[Instance, str]] = []
-    for row in Instance.objects.select_for_update():
+    unsettled = selectors.unsettled_instance_ids(reports, limits)
+    if not unsettled:
+        return []
+    for row in Instance.objects.select_for_update().filter(instance_id__in=unsettled):
         previous, report = row.state, reports.get(row.instance_id)
         if report is None:
             changed = follow_silence(row, silent_s=listening_s, limits=limits, now=now)
@@ -229,6 +235,30 @@ def sync_instances(
             changes.append((row, previous))
     _save_reported(changes)
     return [row for row, _ in changes]
+
+
+@transaction.atomic
+def sync_gateways(reported: Iterable[GatewayStatus], *, now: datetime) -> None:
+    """Bring the rows of gateways to what they report; the long silent are forgotten. Two statements."""
+    rows = [
+        GatewayProcess(
+            gateway_id=status.gateway_id,
+            incarnation=status.incarnation,
+            pool=status.pool,
+            url=status.url,
+            pid=status.pid,
+            first_seen_at=now,
+            last_seen_at=datetime.fromtimestamp(status.reported_at_s, tz=UTC),
+        )
+        for status in reported
+    ]
+    GatewayProcess.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["gateway_id"],
+        update_fields=["incarnation", "pool", "url", "pid", "last_seen_at"],
+    )
+    GatewayProcess.objects.filter(last_seen_at__lt=now - FORGET_GATEWAYS_AFTER).delete()
 
 
 CHANGED_FIELDS = ["state", "cause", "changed_at", "failures"]

@@ -28,7 +28,7 @@ from controlplane.fleet import watching
 from controlplane.fleet.agents import AgentClient
 from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader
 from controlplane.fleet.reports import Limits
-from controlplane.fleet.selectors import accepting_wishes
+from controlplane.fleet.selectors import WantedFleet, wanted_fleet
 from controlplane.rebalancing import outcomes, selectors, services
 from controlplane.rebalancing.commands import Answered, Commander
 from controlplane.rebalancing.degradations import Degradations
@@ -67,8 +67,7 @@ class _View:
 
     policies: list[PoolPolicy] = field(default_factory=list)
     classes: dict[str, ClassRule] = field(default_factory=dict)
-    wishes: dict[str, bool] = field(default_factory=dict)
-    """Instance -> whether it is to accept work; read every tick."""
+    wanted: WantedFleet = field(default_factory=WantedFleet)
     requested: list[RequestMigration] = field(default_factory=list)
     refreshed_at_s: float = float("-inf")
 
@@ -227,7 +226,7 @@ class RebalancingLoop:
         view = self._view
         view.requested = []
         with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
-            view.wishes = accepting_wishes()
+            view.wanted = wanted_fleet()
             view.requested = selectors.requested_migrations()
             if now_s - view.refreshed_at_s >= REFRESH_S:
                 self._refresh_policies(now)
@@ -243,7 +242,7 @@ class RebalancingLoop:
             self._view.policies = selectors.pool_policies()
 
     def _plan(self, seen: Sequence[SeenStatus], now: datetime) -> list[Round]:
-        draining = frozenset(name for name, accepting in self._view.wishes.items() if not accepting)
+        draining = self._view.wanted.draining()
         rounds = []
         for policy in self._view.policies:
             with self.degraded.coping(f"policy of {policy.pool}", Exception, wall_s=now.timestamp()):
@@ -259,6 +258,7 @@ class RebalancingLoop:
             seen,
             classes=self._view.classes,
             draining=draining,
+            starting=self._view.wanted.starting.get(policy.pool_id, 0),
             state=self._states.get(policy.pool, PlanState()),
             epoch=self.epoch,
             tick=self.ticks,
@@ -273,7 +273,9 @@ class RebalancingLoop:
         self._answered |= {row.migration_id: (row, answer) for row, answer in answered}
         self._commander.move(rounds, now_s=now_s)
         stale_s = self.settings.limits.stale_s
-        self._commander.settle_wishes(self._view.wishes, seen, epoch=self.epoch, stale_s=stale_s, now_s=now_s)
+        self._commander.settle_wishes(
+            self._view.wanted.accepting, seen, epoch=self.epoch, stale_s=stale_s, now_s=now_s
+        )
         if names := self._commander.unreachable():
             self.degraded.failed("agents", f"no answer from {', '.join(names)}", wall_s=now.timestamp())
         else:
@@ -294,10 +296,12 @@ class RebalancingLoop:
         self._unapplied = batch if batch and batch.outcomes else None
         with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
             with transaction.atomic():
-                self._write(seen, now_s, now)
+                self._write(rounds, seen, now_s, now)
             self._forget_written()
 
-    def _write(self, seen: Sequence[SeenStatus], now_s: float, now: datetime) -> None:
+    def _write(
+        self, rounds: Sequence[Round], seen: Sequence[SeenStatus], now_s: float, now: datetime
+    ) -> None:
         if self._answered:
             services.record_manual_answers(self._answered.values(), now=now)
         if self._unsaved:
@@ -305,6 +309,7 @@ class RebalancingLoop:
         if self._unapplied:
             services.apply_outcomes(self._unapplied.outcomes)
             services.keep_outcomes_cursor(self._unapplied.cursor)
+        services.carry_out_scaling(rounds)
         if now_s - self._synced_at_s >= REFRESH_S:
             listening_s = now_s - self._listening_since_s
             fleet.sync_instances(seen, limits=self.settings.limits, listening_s=listening_s, now=now)

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from controlplane.scheduling import decisions as said
 from controlplane.scheduling.decisions import Decision
 from controlplane.scheduling.snapshot import ClusterSnapshot
 
-DECISIONS: Mapping[str, type[Decision]] = {
-    cls.__name__: cls
-    for cls in (
-        said.Dispatch,
-        said.Hold,
-        said.Reject,
-        said.Migrate,
-        said.Drain,
-        said.ScaleUp,
-        said.ScaleDown,
-    )
-}
+DECISIONS: Mapping[str, type[Decision]] = {cls.__name__: cls for cls in get_args(Decision)}
 
 
 class FastEncoder(json.JSONEncoder):

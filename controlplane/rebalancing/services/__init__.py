@@ -16,11 +16,13 @@ from controlplane.rebalancing.services.migrations import (
 )
 from controlplane.rebalancing.services.policies import activate_policy_version, create_policy_version
 from controlplane.rebalancing.services.rounds import plan_round, record_rounds, run_round
+from controlplane.rebalancing.services.scaling import carry_out_scaling
 
 __all__ = [
     "MoveError",
     "activate_policy_version",
     "apply_outcomes",
+    "carry_out_scaling",
     "close_lost_migrations",
     "create_policy_version",
     "delete_history_before",

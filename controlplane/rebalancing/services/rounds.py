@@ -29,6 +29,7 @@ def plan_round(
     *,
     classes: Mapping[str, ClassRule],
     draining: frozenset[str],
+    starting: int = 0,
     state: PlanState,
     epoch: int,
     tick: int,
@@ -36,7 +37,12 @@ def plan_round(
 ) -> Round:
     """Snapshot -> the core's decisions -> commands for the sources. Nothing is sent or stored."""
     snapshot = to_cluster_snapshot(
-        seen, pool=policy.pool, classes=classes, taken_at_s=now.timestamp(), draining=draining
+        seen,
+        pool=policy.pool,
+        classes=classes,
+        taken_at_s=now.timestamp(),
+        draining=draining,
+        starting=starting,
     )
     decisions, state_after = plan(snapshot, state, policy.config)
     endpoints = {item.status.instance_id: item.status.peer_endpoint for item in seen}
@@ -103,7 +109,8 @@ def _commands(
                 lease_epoch=epoch,
                 budget_tokens=move.budget_tokens,
                 max_requests=move.max_requests,
-                order=policy.config.rescheduling.request_order,
+                order=move.order,
+                need_tokens=move.need_tokens,
             ),
         )
         for index, move in enumerate(moves)

@@ -11,10 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from controlplane.fleet import services
 from controlplane.fleet.agents import AgentError, FakeAgentClient
 from controlplane.fleet.live_status import SeenStatus
-from controlplane.fleet.models import Instance, Pool, TransitionError
+from controlplane.fleet.models import GatewayProcess, Instance, Pool, TransitionError
 from controlplane.fleet.reconciliation import QUARANTINE_AFTER, reconcile, restart_pause_s
 from controlplane.fleet.reports import Limits
 from controlplane.records.models import AuditEntry
+from engine_agents.messages import GatewayStatus
 from tests.controlplane import builders
 from tests.controlplane.builders import NOW
 
@@ -249,3 +250,26 @@ def test_states_that_settled_cost_one_query(chat_pool, agents, django_assert_num
         builders.instance(f"chat-{number}", of=chat_pool)
     with django_assert_num_queries(1):
         reconcile(agents=agents, start_timeout_s=60, now=NOW)
+
+
+# --------------------------------------------------------------- gateways
+
+
+def gateway(gateway_id: str = "g-1", *, age: timedelta = timedelta(), **changes: Any) -> GatewayStatus:
+    fields: dict[str, Any] = {
+        "incarnation": "a",
+        "pool": "chat",
+        "url": "http://127.0.0.1:8801",
+        "reported_at_s": (NOW - age).timestamp(),
+        "open_streams": 0,
+        "queued": 0,
+        "per_class": [],
+    }
+    return GatewayStatus(gateway_id=gateway_id, **fields | changes)
+
+
+def test_gateways_are_listed_as_they_report_and_forgotten_in_the_end():
+    services.sync_gateways([gateway(), gateway("old", age=timedelta(days=2))], now=NOW)
+    services.sync_gateways([gateway(incarnation="b")], now=NOW + timedelta(seconds=5))
+    row = GatewayProcess.objects.get()
+    assert (row.gateway_id, row.incarnation, row.first_seen_at) == ("g-1", "b", NOW)

@@ -327,3 +327,15 @@ def test_a_candidate_beside_a_leader_returns_at_once(live_redis, agents):
     leader(agents)
     second = RebalancingLoop(owner="two", agents=agents, settings=LoopSettings())
     assert second.run(threading.Event()) == "another leads"
+
+
+def test_a_fleet_that_is_too_small_grows_and_what_starts_is_not_ordered_twice(
+    fleet_of_two, agents, chat_pool
+):
+    scaling = {"enabled": True, "min_instances": 4, "interval_s": 1.0}
+    version = services.create_policy_version(pool=chat_pool, config={"scaling": scaling}, actor="ann")
+    services.activate_policy_version(version=version, actor="ann")
+    loop = leader(agents)
+    for number in range(8):
+        tick(loop, after_s=0.5 * number)
+    assert Instance.objects.filter(state="pending").count() == 2

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from controlplane.fleet import ray_agents
 from controlplane.rebalancing import services, tasks
 from controlplane.rebalancing.models import RequestMigration
 from controlplane.records.models import RequestRecord
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_the_task_of_a_worker_that_stops_leads_nobody(live_redis, monkeypatch):
+    monkeypatch.setattr(ray_agents.connection, "ready", lambda *, timeout_s: False)
     monkeypatch.setattr(tasks.stopping, "is_set", lambda: True)
     assert tasks.run_rebalancing_loop() == "stopped"
     assert live_redis.get("llumdeck:loop:lease") is None
