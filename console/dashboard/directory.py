@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db import close_old_connections
+
 from console.dashboard.shapes import ClassRow, InstanceRow, stage_shape
 from controlplane.fleet.models import Instance
 from controlplane.rebalancing.models import RequestMigration
@@ -30,7 +32,8 @@ class Directory:
 
 
 def read_directory() -> Directory:
-    """Four queries, whatever the size of the fleet."""
+    """Four queries, whatever the size of the fleet. Raises ``DatabaseError``."""
+    close_old_connections()
     rows = list(Instance.objects.select_related("pool"))
     return Directory(
         instances={row.instance_id: _instance(row) for row in rows if row.state not in GONE_STATES},

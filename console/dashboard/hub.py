@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError
 
 from console.dashboard.directory import Directory, read_directory
 from console.dashboard.source import Reading, RedisSource
@@ -220,17 +220,12 @@ class Hub:
             return
         self._directory_due = now + DIRECTORY_S
         try:
-            directory = await sync_to_async(_with_fresh_connection)(self._read_directory)
+            directory = await sync_to_async(self._read_directory)()
         except DatabaseError as error:
             self.watcher.database_answered(plain_error(error), now=now)
             return
         self.watcher.database_answered("", now=now)
         self.watcher.take_directory(directory, now=now)
-
-
-def _with_fresh_connection(read: Callable[[], Directory]) -> Directory:
-    close_old_connections()
-    return read()
 
 
 def plain_error(error: Exception) -> str:

@@ -76,8 +76,9 @@ def _same_but_heard(before: Json, after: Json) -> bool:
 class LiveState:
     """Everything the live page shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept_final_migrations: int = KEPT_FINAL_MIGRATIONS) -> None:
         self.version = 0
+        self.kept_final_migrations = kept_final_migrations
         self.collections: Mapping[str, Collection] = {
             name: Collection("name" if name == "classes" else "id") for name in COLLECTIONS
         }
@@ -106,12 +107,13 @@ class LiveState:
         return True
 
     def put_migration(self, migration: Json) -> None:
-        """Store; the oldest finished ones beyond the last 50 are dropped."""
+        """Store; the oldest finished ones beyond the last ones kept are dropped."""
         self.put("migrations", migration)
-        finished = [item for item in self.collections["migrations"].items.values() if item["ended_at"]]
-        if len(finished) > KEPT_FINAL_MIGRATIONS:
+        moves = self.collections["migrations"].items.values()
+        finished = [item for item in moves if item["ended_at"] is not None]
+        if len(finished) > self.kept_final_migrations:
             finished.sort(key=lambda item: (item["ended_at"], item["id"]))
-            self.drop("migrations", [item["id"] for item in finished[:-KEPT_FINAL_MIGRATIONS]])
+            self.drop("migrations", [item["id"] for item in finished[: -self.kept_final_migrations]])
 
     def add_event(self, *, at: float, kind: str, text: str, link: str = "") -> None:
         """Append a line to the feed; only the last 50 are kept."""

@@ -26,8 +26,8 @@ OLD_NEWS_S = 15 * 60.0
 class Watcher:
     """Owns the live state of one process; the hub feeds it and reads it."""
 
-    def __init__(self) -> None:
-        self.state = LiveState()
+    def __init__(self, state: LiveState | None = None) -> None:
+        self.state = state or LiveState()
         self.history = History()
         self._reader = StatusReader()
         self._directory: Directory | None = None
@@ -194,7 +194,7 @@ class Watcher:
         )
         if now - outcome.at_s < OLD_NEWS_S:
             self._add_line(feed.migration_line(before, after), at=outcome.at_s)
-        if after["ended_at"] or now - outcome.at_s < MIGRATION_SILENT_S:
+        if after["ended_at"] is not None or now - outcome.at_s < MIGRATION_SILENT_S:
             self.state.put_migration(after)
 
     def _forget_silent_moves(self, now: float) -> None:
