@@ -76,7 +76,7 @@ class GatewayDesk(Protocol):
     """What the door hands on; implemented by the agent's server."""
 
     def ready_for(self, hello: Hello) -> Message | None:
-        """The answer to a Hello; ``None`` while the engine is not up."""
+        """The answer to a Hello; ``None`` while the engine is not up: nobody connects then."""
 
     def on_add(self, gateway: Gateway, add: Add) -> None: ...
 

@@ -1,9 +1,7 @@
 """The agent without Ray: one engine, its doors, its reports, its migrations.
 
 :class:`AgentServer` runs on one asyncio loop; :mod:`engine_agents.actor` is a
-thin wrapper that gives it one. Engine callbacks arrive on the engine's thread
-and are handed over in order, so the outputs of a step leave before the result
-of any operation that ran after that step.
+thin wrapper that gives it one. Requests come and go by :mod:`engine_agents.intake`.
 """
 
 from __future__ import annotations
@@ -21,27 +19,17 @@ from typing import Any, TypeVar
 import zmq.asyncio
 
 from engine_agents.config import AgentConfig
-from engine_agents.engines.port import AddOutcome, Engine, EngineInfo, EngineLoad, MoveImpossible, StepOutputs
-from engine_agents.gateway_link import Gateway, GatewayLink, client_key
+from engine_agents.engines.port import Engine, EngineInfo, EngineLoad
+from engine_agents.gateway_link import GatewayLink, client_key
+from engine_agents.intake import Intake
 from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
-    Abort,
-    Add,
-    GrantMove,
-    Heartbeat,
-    Hello,
     InstanceStatus,
     Message,
     MigrateOut,
     MigrateOutAnswer,
     MigrationOutcome,
-    Owner,
-    Preempted,
-    Ready,
-    Refused,
     RequestInfo,
-    Step,
-    engine_id,
     split_engine_id,
 )
 from engine_agents.migration.desk import MigrationDesk
@@ -52,7 +40,6 @@ from engine_agents.status import StatusReporter, class_loads, load_rates, room_t
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_S = 0.5
 T = TypeVar("T")
 
 
@@ -76,9 +63,10 @@ class AgentServer:
         self._info: EngineInfo | None = None
         self.live = LiveRequests()
         self._context = zmq.asyncio.Context()
-        self._desk = MigrationDesk(self, ZmqTransfer())
-        self._peers = PeerLink(self._context, self._desk, name=f"{config.instance_id}/{self.incarnation}")
-        self._gateways = GatewayLink(self._context, self, silence_limit_s=config.gateway_timeout_s)
+        self.desk = MigrationDesk(self, ZmqTransfer())
+        self._peers = PeerLink(self._context, self.desk, name=f"{config.instance_id}/{self.incarnation}")
+        self._intake = Intake(self)
+        self.gateways = GatewayLink(self._context, self._intake, silence_limit_s=config.gateway_timeout_s)
         self._reporter = StatusReporter(
             config.redis_url,
             config.redis_prefix,
@@ -87,10 +75,9 @@ class AgentServer:
             max_interval_s=config.status_max_interval_s,
         )
         self._on_failure = on_failure
-        self._dead = False
+        self.dead = False
         self._last_load = _NO_LOAD
         self._last_report: tuple[EngineLoad, float] | None = None
-        self._steps_sent = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- life
@@ -98,17 +85,20 @@ class AgentServer:
     async def start(self) -> EngineInfo:
         """Open the doors, load the engine, report ready. Raises what the engine raises, in plain words."""
         self._loop = asyncio.get_running_loop()
-        self.data_endpoint = self._gateways.bind(self.config.host, self.config.data_port)
+        self._intake.attach(self._loop)
+        self.data_endpoint = self.gateways.bind(self.config.host, self.config.data_port)
         self.peer_endpoint = self._peers.bind(self.config.host, self.config.peer_port)
-        self._gateways.start()
+        self.gateways.start()
         self._peers.start()
         self._reporter.start()
         self._info = await asyncio.to_thread(
-            self.engine.start, on_step=self._from_engine_step, on_preempted=self._from_engine_preempted
+            self.engine.start,
+            on_step=self._intake.from_engine_step,
+            on_preempted=self._intake.from_engine_preempted,
         )
         self.state = "ready"
         self._reporter.touch()
-        self._spawn(self._heartbeats())
+        self.spawn(self._intake.heartbeats())
         return self._info
 
     async def stop(self, grace_s: float = 0.0) -> None:
@@ -121,12 +111,12 @@ class AgentServer:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._desk.close()
-        self._dead = True
+        await self.desk.close()
+        self.dead = True
         await asyncio.to_thread(self.engine.stop)
         await self._reporter.close()
         await self._peers.close()
-        await self._gateways.close()
+        await self.gateways.close()
         self._context.destroy(linger=0)
 
     @property
@@ -176,13 +166,13 @@ class AgentServer:
             return MigrateOutAnswer(accepted=False, reason=reason)
         if self.state != "ready":
             return MigrateOutAnswer(accepted=False, reason=f"the source is {self.state}")
-        return await self._desk.migrate_out(command)
+        return await self.desk.migrate_out(command)
 
     async def requests(self) -> list[RequestInfo]:
         """Every live request, with the migration that moves it."""
         rows = await self._ask(self.engine.requests())
         for row in rows:
-            move = self._desk.leaving(row.engine_id)
+            move = self.desk.leaving(row.engine_id)
             row.migration_id = move.departure.migration_id if move else ""
         return rows
 
@@ -198,7 +188,7 @@ class AgentServer:
 
     def load(self) -> EngineLoad:
         """The engine's; the last known one from a dead engine."""
-        if self._info is None or self._dead:
+        if self._info is None or self.dead:
             return self._last_load
         try:
             self._last_load = self.engine.load()
@@ -208,14 +198,14 @@ class AgentServer:
 
     def _fail(self, reason: str) -> None:
         logger.critical("the engine has died: %s", reason)
-        self._dead, self.state = True, "stopping"
+        self.dead, self.state = True, "stopping"
         if self._on_failure is not None:
             self._on_failure(reason)
 
     def status(self, seq: int, now_s: float) -> InstanceStatus:
         """The report of this moment; before the engine is up it has identity and state only."""
         # Read what was seen before the load: the load may then only know more than we claim.
-        seen = {gateway.incarnation: gateway.seen_seq for gateway in self._gateways.gateways()}
+        seen = {gateway.incarnation: gateway.seen_seq for gateway in self.gateways.gateways()}
         load = self.load()
         before, before_s = self._last_report or (load, now_s)
         self._last_report = (load, now_s)
@@ -248,8 +238,8 @@ class AgentServer:
             preemptions_total=load.preemptions_total,
             step_ms=rates.step_ms,
             tokens_per_s=rates.tokens_per_s,
-            migrations_in=self._desk.arriving,
-            migrations_out=self._desk.outgoing,
+            migrations_in=self.desk.arriving,
+            migrations_out=self.desk.outgoing,
             migration_slots=self.config.migration_slots,
             seen=seen,
             lease_epoch=self.lease_epoch,
@@ -261,116 +251,28 @@ class AgentServer:
     def count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
 
-    # ---- from gateways (GatewayDesk)
-
-    def ready_for(self, hello: Hello) -> Message | None:
-        info = self._info
-        if info is None or self.state != "ready":
-            return None
-        return Ready(
-            instance_id=self.config.instance_id,
-            incarnation=self.incarnation,
-            protocol_version=hello.protocol_version,
-            engine=info.engine,
-            engine_version=info.engine_version,
-            served_model=info.served_model,
-            max_model_len=info.max_model_len,
-            block_size_tokens=info.block_size_tokens,
-            total_blocks=info.total_blocks,
-        )
-
-    def on_add(self, gateway: Gateway, add: Add) -> None:
-        reason = self._refusal(gateway, add)
-        gateway.began(add.seq)
-        if reason:
-            gateway.unsettled.discard(add.seq)
-            self._refuse(
-                gateway, add, AddOutcome(accepted=False, reason=reason, room_tokens=self.room_tokens())
-            )
-            return
-        live = LiveRequest.of(gateway.client, add)
-        older = self.live.fence(add.request_id, add.dispatch)
-        if older is not None:
-            self._abort([older.engine_id])
-        self.live.put(live)
-        self._spawn(self._add(gateway, add))
-
-    def on_abort(self, gateway: Gateway, abort: Abort) -> None:
-        for name in abort.engine_ids:
-            self._desk.aborted(name, gateway.client)
-        self._abort([name for name in abort.engine_ids if self._belongs(name, gateway)])
-
-    def on_verdict(self, verdict: GrantMove | Owner) -> None:
-        self._desk.on_verdict(verdict)
-
-    def on_gateway_gone(self, gateway: Gateway, why: str) -> None:
-        orphans = self.live.of_client(gateway.client)
-        logger.info("gateway %s is gone (%s): %d requests aborted", gateway.client, why, len(orphans))
-        self._desk.gateway_gone(gateway.client)
-        self._abort(orphans)
-
-    def _refusal(self, gateway: Gateway, add: Add) -> str:
-        if self.state != "ready" or not self.accepting:
-            return "draining"
-        if gateway.engine_version and gateway.engine_version != self.info.engine_version:
-            return "version"
-        return "stale_dispatch" if self.live.is_stale(add.request_id, add.dispatch) else ""
-
-    def _refuse(self, gateway: Gateway, add: Add, outcome: AddOutcome) -> None:
-        self.count("refused_adds")
-        name = engine_id(add.request_id, add.dispatch)
-        self._gateways.send(
-            gateway.client, Refused(engine_id=name, reason=outcome.reason, room_tokens=outcome.room_tokens)
-        )
-
-    async def _add(self, gateway: Gateway, add: Add) -> None:
-        name = engine_id(add.request_id, add.dispatch)
-        try:
-            outcome = await self._ask(self.engine.add(gateway.client, add))
-        except Exception as error:
-            logger.exception("adding %s failed", name)
-            outcome = AddOutcome(accepted=False, reason=f"invalid: {error}")
-        gateway.unsettled.discard(add.seq)
-        if not outcome.accepted:
-            self.live.discard(name)
-            self._refuse(gateway, add, outcome)
-            return
-        self._reporter.touch()
-        if self.live.get(name) is None:
-            # Aborted while it was on its way into the engine; say it again behind the Add.
-            self._watch(self.engine.abort([name]))
-
-    def _belongs(self, name: str, gateway: Gateway) -> bool:
-        live = self.live.get(name)
-        return live is not None and live.client == gateway.client
-
-    def _abort(self, engine_ids: Sequence[str]) -> None:
-        if not engine_ids:
-            return
-        for name in engine_ids:
-            self.live.discard(name)
-            self._desk.gone(name, "aborted by its gateway")
-        self._watch(self.engine.abort(engine_ids))
-        self._reporter.touch()
-
     # ---- for migrations (DeskHost)
 
     def send_to_gateway(self, client: str, message: Message) -> bool:
-        return self._gateways.send(client, message)
+        return self.gateways.send(client, message)
 
     def gateway_of(self, client: str) -> tuple[str, str] | None:
-        gateway = self._gateways.find(client)
+        gateway = self.gateways.find(client)
         return (gateway.gateway_id, gateway.incarnation) if gateway else None
 
     def client_of(self, gateway_id: str, incarnation: str) -> str | None:
         client = client_key(gateway_id, incarnation)
-        return client if self._gateways.find(client) else None
+        return client if self.gateways.find(client) else None
 
     def connection(self, endpoint: str) -> SourceLink:
         return self._peers.connection(endpoint)
 
     def reply(self, reply_to: bytes, message: Message) -> bool:
         return self._peers.reply(reply_to, message)
+
+    def touch(self) -> None:
+        """The load changed: a report is due."""
+        self._reporter.touch()
 
     def report(self, outcome: MigrationOutcome) -> None:
         self._reporter.outcome(outcome)
@@ -385,83 +287,18 @@ class AgentServer:
         older = self.live.fence(request_id, dispatch)
         self.live.put(live)
         if older is not None:
-            self._abort([older.engine_id])
-        self._reporter.touch()
-
-    # ---- from the engine's thread
-
-    def _from_engine_step(self, outputs: Sequence[StepOutputs]) -> None:
-        self._loop.call_soon_threadsafe(self._on_step, outputs)
-
-    def _from_engine_preempted(self, name: str) -> None:
-        self._loop.call_soon_threadsafe(self._on_preempted, name)
-
-    def _on_step(self, outputs: Sequence[StepOutputs]) -> None:
-        self._steps_sent += 1
-        room = self.room_tokens() if self._info else 0
-        for one in outputs:
-            step = Step(
-                step=self._steps_sent,
-                engine_ids=list(one.engine_ids),
-                starts=list(one.starts),
-                outputs=one.payload,
-                room_tokens=room,
-            )
-            self._send_step(one.client, step)
-            for name in one.finished:
-                self.live.discard(name)
-                self._desk.gone(name, "finished at the source")
-        self._reporter.touch()
-
-    def _send_step(self, client: str, step: Step) -> None:
-        gateway = self._gateways.find(client)
-        if gateway is not None and self._gateways.send(client, step):
-            gateway.steps_sent += 1
-        else:
-            self.count("steps_without_gateway")
-
-    def _on_preempted(self, name: str) -> None:
-        live = self.live.get(name)
-        if live is not None:
-            self._gateways.send(live.client, Preempted(engine_id=name))
-            self._desk.gone(name, "preempted at the source")
+            self._intake.abort([older.engine_id])
         self._reporter.touch()
 
     # ---- inside
 
-    async def _heartbeats(self) -> None:
-        seq = 0
-        while not self._dead:
-            seq += 1
-            room = self.room_tokens()
-            for gateway in self._gateways.gateways():
-                beat = Heartbeat(
-                    instance_id=self.config.instance_id,
-                    incarnation=self.incarnation,
-                    seq=seq,
-                    room_tokens=room,
-                    steps_sent=gateway.steps_sent,
-                )
-                self._gateways.send(gateway.client, beat)
-            await asyncio.sleep(HEARTBEAT_S)
-
     async def _ask(self, future: Future[T]) -> T:
         return await asyncio.wrap_future(future)
 
-    def _watch(self, future: Future[Any]) -> None:
-        """Nobody waits for it; a failure is logged all the same."""
-        future.add_done_callback(_log_failure)
-
-    def _spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _log_failure(future: Future[Any]) -> None:
-    error = future.exception()
-    if error is not None and not isinstance(error, MoveImpossible):
-        logger.error("the engine failed an operation: %r", error)
 
 
 _NO_LOAD = EngineLoad(0, 0, 0, 0, (), 0, 0, 0, 0, 0, 0, 0.0, 0)

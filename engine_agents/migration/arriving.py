@@ -30,6 +30,7 @@ from engine_agents.messages import (
     Reserved,
     StageDone,
 )
+from engine_agents.migration.asking import ask
 from engine_agents.migration.handshake import (
     Destination,
     DestinationAction,
@@ -167,16 +168,15 @@ class ArrivingMove:
             await self._apply(DestinationEvent.HELD)
 
     async def _find_room(self, reserve: Reserve) -> None:
-        engine = self._host.engine
+        engine, limit_s = self._host.engine, self._host.config.stage_timeout_s
         if self._reservation is not None:
-            await asyncio.wrap_future(engine.extend(self._reservation, reserve.total_tokens))
+            await ask(engine.extend(self._reservation, reserve.total_tokens), limit_s)
             return
         refusal = self._admit(reserve)
         if refusal:
             raise MoveImpossible(refusal)
-        self._reservation = await asyncio.wrap_future(
-            engine.hold(self.live.client, self.live.engine_id, reserve.image, reserve.total_tokens)
-        )
+        holding = engine.hold(self.live.client, self.live.engine_id, reserve.image, reserve.total_tokens)
+        self._reservation = await ask(holding, limit_s, undo=engine.drop)
 
     async def _write(self) -> None:
         chunk, frame, reservation = self._message, self._frame, self._reservation
@@ -221,7 +221,8 @@ class ArrivingMove:
             raise DamagedChunkError("the tail of COMMIT is damaged")
         needed = commit.num_computed_tokens + 1
         if needed > reservation.blocks * self._host.info.block_size_tokens:
-            await asyncio.wrap_future(self._host.engine.extend(reservation, needed))
+            extending = self._host.engine.extend(reservation, needed)
+            await ask(extending, self._host.config.stage_timeout_s)
         return self._host.engine.adopt(reservation, _frozen(commit, frame))
 
     def _on_adopted(self, done: Future[None], settled: asyncio.Future[None]) -> None:

@@ -28,7 +28,8 @@ from engine_agents.messages import (
 )
 from engine_agents.migration.arriving import ArrivingMove
 from engine_agents.migration.ports import MoveHost, SourceLink
-from engine_agents.migration.session import Departure, OutgoingMove
+from engine_agents.migration.progress import Departure
+from engine_agents.migration.session import OutgoingMove
 from engine_agents.migration.transfer import KvTransfer
 from engine_agents.selection import Candidate, Choice, choose
 
@@ -185,6 +186,7 @@ class MigrationDesk:
             live=live,
             gateway_id=gateway[0],
             gateway_incarnation=gateway[1],
+            source_instance_id=self._host.config.instance_id,
             destination_instance_id=command.destination_instance_id,
             rule=command.rule,
             why=choice.why,

@@ -15,12 +15,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from zlib import crc32
 
 from engine_agents.engines.port import Frozen, MoveImpossible, Pinned, RequestState
-from engine_agents.live_requests import LiveRequest
 from engine_agents.messages import (
     AbortMove,
     AskMove,
@@ -30,16 +29,15 @@ from engine_agents.messages import (
     Doubt,
     DoubtAnswer,
     GrantMove,
-    MigrationOutcome,
     Owner,
     Refuse,
     Reserve,
     Reserved,
     StageDone,
-    StageRecord,
     engine_id,
     split_engine_id,
 )
+from engine_agents.migration.asking import ask
 from engine_agents.migration.handshake import (
     IllegalTransitionError,
     MoveState,
@@ -48,6 +46,7 @@ from engine_agents.migration.handshake import (
     SourceEvent,
 )
 from engine_agents.migration.ports import LinkLost, MoveHost, SourceLink, ToSource
+from engine_agents.migration.progress import Departure, Progress, outcome
 from engine_agents.migration.transfer import KvTransfer, Span, spans
 
 logger = logging.getLogger(__name__)
@@ -61,38 +60,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """What is fixed of one outgoing migration."""
-
-    migration_id: str
-    live: LiveRequest
-    gateway_id: str
-    gateway_incarnation: str
-    destination_instance_id: str
-    rule: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Happening:
     """One event of the session. ``stage`` and ``reason`` where the message has them."""
 
     event: SourceEvent
     stage: int | None = None
     reason: str = ""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is measured of a migration."""
-
-    stages: list[StageRecord] = field(default_factory=list)
-    stage_began_at: float = 0.0
-    stage_bytes: int = 0
-    frozen_at: float = 0.0
-    downtime_ms: float = 0.0
-    tokens_at_start: int = 0
-    tokens_moved: int = 0
 
 
 class OutgoingMove:
@@ -213,8 +186,8 @@ class OutgoingMove:
         state = self.machine.state
         if before is MoveState.COPYING and state is not MoveState.COPYING and self._copying is not None:
             self._copying.cancel()
-        if self.progress.frozen_at and self.machine.final:
-            self.progress.downtime_ms = 1e3 * (self._loop.time() - self.progress.frozen_at)
+        if self.machine.final:
+            self.progress.end_pause(self._loop.time())
         if state is not before and state in (MoveState.RESERVING, MoveState.FREEZING, MoveState.IN_DOUBT):
             self._report()
 
@@ -239,7 +212,7 @@ class OutgoingMove:
                 self._tell_self(SourceEvent.GONE, str(error))
                 return
             self.progress.tokens_at_start = self._pinned.total_tokens
-        self._begin_stage()
+        self.progress.begin_stage(self._loop.time())
         if not await self._link.send(self._reservation(image), within_s=self._host.config.stage_timeout_s):
             self._tell_self(SourceEvent.LINK_LOST, "the destination cannot be reached")
 
@@ -285,8 +258,9 @@ class OutgoingMove:
 
     async def _release(self) -> None:
         if self.machine.state is MoveState.DONE:
-            self._record_last_stage()
             self.reason = ""
+            if self._frozen is not None:
+                self.progress.moved(self._frozen)
         await self._quietly(self._host.engine.release(self.engine_id))
         self._host.left(self.engine_id)
 
@@ -321,10 +295,6 @@ class OutgoingMove:
             compatibility=info.compatibility,
         )
 
-    def _begin_stage(self) -> None:
-        self.progress.stage_began_at = self._loop.time()
-        self.progress.stage_bytes = 0
-
     async def _send_blocks(self, pinned: Pinned, stage: int) -> None:
         info = self._host.info
         parts = list(
@@ -355,7 +325,7 @@ class OutgoingMove:
             return Happening(SourceEvent.GONE, reason=str(error))
         finally:
             self._release_pin(copied)
-        self._record_stage(copied, self._pinned, duration_s)
+        self.progress.end_stage(copied, self._pinned, duration_s)
         if self._is_one_steps_work(self._pinned.blocks, duration_s / copied.blocks):
             return Happening(SourceEvent.CAUGHT_UP, stage=done.stage)
         if done.stage + 1 >= self._host.config.max_stages:
@@ -364,12 +334,8 @@ class OutgoingMove:
 
     async def _pin(self) -> Pinned:
         """Raises ``MoveImpossible`` when the request is not running."""
-        pinning = self._host.engine.pin(self.engine_id, self._next_block)
-        try:
-            pinned = await self._ask(pinning)
-        except (MoveImpossible, asyncio.CancelledError):
-            pinning.add_done_callback(self._unpin_late)
-            raise
+        engine = self._host.engine
+        pinned = await self._ask(engine.pin(self.engine_id, self._next_block), undo=engine.unpin)
         if pinned.state is not RequestState.RUNNING:
             self._release_pin(pinned)
             raise MoveImpossible(f"it is {pinned.state.value}, not running")
@@ -381,29 +347,6 @@ class OutgoingMove:
         step_s = load.step_seconds_total / max(1, load.steps_total)
         return blocks <= ONE_STEPS_BLOCKS or blocks * block_s <= step_s
 
-    def _record_stage(self, copied: Pinned, now: Pinned, duration_s: float) -> None:
-        self.progress.stages.append(
-            StageRecord(
-                stage=self.machine.stage,
-                blocks=copied.blocks,
-                bytes=self.progress.stage_bytes,
-                duration_ms=1e3 * duration_s,
-                tokens_meanwhile=now.output_tokens - copied.output_tokens,
-            )
-        )
-
-    def _record_last_stage(self) -> None:
-        if self._frozen is not None:
-            self.progress.stages.append(
-                StageRecord(
-                    stage=len(self.progress.stages),
-                    blocks=self._frozen.blocks,
-                    bytes=len(self._frozen.tail),
-                    duration_ms=self.progress.downtime_ms,
-                    tokens_meanwhile=0,
-                )
-            )
-
     # ---- inside
 
     def _new_engine_id(self) -> str:
@@ -412,17 +355,8 @@ class OutgoingMove:
     def _tell_self(self, event: SourceEvent, reason: str = "") -> None:
         self._own.append(Happening(event, reason=reason))
 
-    async def _ask(self, future: Future[T]) -> T:
-        """An engine operation, bounded: an engine that hangs or fails makes it impossible, not endless."""
-        try:
-            async with asyncio.timeout(self._host.config.stage_timeout_s):
-                return await asyncio.shield(asyncio.wrap_future(future))
-        except TimeoutError:
-            raise MoveImpossible("the engine did not answer in time") from None
-        except MoveImpossible:
-            raise
-        except Exception as error:
-            raise MoveImpossible(f"the engine failed: {error}") from error
+    async def _ask(self, future: Future[T], undo: Callable[[T], Any] | None = None) -> T:
+        return await ask(future, self._host.config.stage_timeout_s, undo)
 
     async def _quietly(self, future: Future[None]) -> None:
         with contextlib.suppress(MoveImpossible):
@@ -438,35 +372,12 @@ class OutgoingMove:
             self._release_pin(self._pinned)
             self._pinned = None
 
-    def _unpin_late(self, pinning: Future[Pinned]) -> None:
-        """We gave up waiting for it, and then it came."""
-        if not pinning.cancelled() and pinning.exception() is None:
-            self._release_pin(pinning.result())
-
     def _release_pin(self, pinned: Pinned) -> None:
         self._host.engine.unpin(pinned)
 
     def _report(self) -> None:
-        departure, live, progress = self.departure, self.departure.live, self.progress
-        state = self.machine.state
         self._host.report(
-            MigrationOutcome(
-                migration_id=departure.migration_id,
-                request_id=live.request_id,
-                source_instance_id=self._host.config.instance_id,
-                destination_instance_id=departure.destination_instance_id,
-                rule=departure.rule,
-                why=departure.why,
-                slo_class=live.slo_class,
-                tenant=live.tenant,
-                state=MoveState.IN_DOUBT.value if state is MoveState.JUDGED else state.value,
-                reason=self.reason,
-                stages=list(progress.stages),
-                downtime_ms=progress.downtime_ms,
-                tokens_at_start=progress.tokens_at_start,
-                tokens_moved=progress.tokens_moved,
-                at_s=time.time(),
-            )
+            outcome(self.departure, self.progress, self.machine.state, self.reason, time.time())
         )
 
 

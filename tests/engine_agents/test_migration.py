@@ -26,6 +26,7 @@ from tests.engine_agents.harness import (
     paced,
     running_agent,
     swap,
+    undisturbed,
 )
 
 PROMPT = [(7 * i) % 251 for i in range(150)]
@@ -92,19 +93,9 @@ async def fleet(
         yield Fleet(first, second, gateway, outcomes)
 
 
-async def undisturbed(
-    request_id: str, max_tokens: int, prompt: list[int] = PROMPT, **sampling: Any
-) -> list[int]:
-    """The same request on an engine where nothing happens."""
-    async with running_agent("calm") as agent, gateway_to(agent) as gateway:
-        await gateway.add("calm", request_id, prompt, max_tokens=max_tokens, **sampling)
-        await gateway.until_finished(request_id)
-        return gateway.text(request_id)
-
-
 @pytest.mark.parametrize("sampling", [{}, SEEDED, {"temperature": 0.7}], ids=["greedy", "seeded", "unseeded"])
 async def test_a_moved_request_makes_the_same_tokens(sampling):
-    expected = await undisturbed("r", 400, **sampling)
+    expected = undisturbed("r", 400, PROMPT, **sampling)
     async with fleet() as world:
         await world.gateway.add("a", "r", PROMPT, max_tokens=400, **sampling)
         await world.gateway.until_tokens("r", 40)
@@ -158,7 +149,7 @@ async def test_long_contexts_go_in_several_chunks_and_stages_while_decoding_goes
 
 
 async def test_there_and_back_and_on_again():
-    expected = await undisturbed("r", 900, **SEEDED)
+    expected = undisturbed("r", 900, PROMPT, **SEEDED)
     async with fleet() as world:
         await world.gateway.add("a", "r", PROMPT, max_tokens=900, **SEEDED)
         here, there = world.source, world.destination
@@ -195,7 +186,7 @@ async def test_both_directions_at_once_and_several_requests():
         assert list(ends.values()) == ["done"] * 8
         assert not world.gateway.duplicates
         for index, name in enumerate(names):
-            expected = await undisturbed(name, 500, PROMPT[: 20 + 15 * index], **SEEDED)
+            expected = undisturbed(name, 500, PROMPT[: 20 + 15 * index], **SEEDED)
             assert world.gateway.text(name) == expected
         await world.all_back()
 
@@ -212,7 +203,7 @@ async def test_a_request_in_the_middle_of_its_prefill_moves():
         outcome = await world.settled()
         await world.gateway.until_finished("r")
         assert outcome.state == "done", outcome
-        assert world.gateway.text("r") == await undisturbed("r", 30, prompt)
+        assert world.gateway.text("r") == undisturbed("r", 30, prompt)
         await world.all_back()
 
 
@@ -241,7 +232,7 @@ async def stays(world: Fleet, reason: str, **sampling: Any) -> MigrationOutcome:
     assert outcome.state == "aborted", outcome
     assert reason in outcome.reason
     await world.gateway.until_finished("r")
-    assert world.gateway.text("r") == await undisturbed("r", len(world.gateway.text("r")), **sampling)
+    assert world.gateway.text("r") == undisturbed("r", len(world.gateway.text("r")), PROMPT, **sampling)
     assert not world.gateway.duplicates
     assert not world.gateway.adopted
     await world.all_back()
@@ -313,7 +304,7 @@ async def test_the_destination_stops_answering():
         async def deaf(*_: Any) -> None:
             return
 
-        swap(world.destination._desk, "from_source", deaf)
+        swap(world.destination.desk, "from_source", deaf)
         await world.move("r")
         await stays(world, "timed out while reserving")
 
@@ -347,7 +338,7 @@ def on_first_write(agent: AgentServer) -> asyncio.Event:
 async def test_a_damaged_chunk_is_noticed():
     async with fleet() as world:
         await begin(world)
-        send = world.source._desk._transfer.send
+        send = world.source.desk._transfer.send
 
         class Corrupting:
             async def send(self, link: Any, *rest: Any) -> int:
@@ -357,7 +348,7 @@ async def test_a_damaged_chunk_is_noticed():
 
                 return await send(Flip(), *rest)
 
-        world.source._desk._transfer = Corrupting()
+        world.source.desk._transfer = Corrupting()
         await world.move("r")
         await stays(world, "checksum mismatch")
         assert world.destination.counters["damaged_chunks"] == 1
@@ -430,7 +421,7 @@ async def test_it_is_preempted_while_it_moves():
         def preempt() -> None:
             live = batch.live["r#1"]
             batch._preempt(live)
-            world.source._from_engine_preempted("r#1")
+            world.source._intake.from_engine_preempted("r#1")
 
         paced(world.source)._submit(preempt)
         await stays(world, "preempted", **SEEDED)
@@ -439,7 +430,7 @@ async def test_it_is_preempted_while_it_moves():
 async def test_it_makes_tokens_faster_than_they_can_be_copied():
     async with fleet(max_stages=2) as world:
         await begin(world, max_tokens=600)
-        send = world.source._desk._transfer.send
+        send = world.source.desk._transfer.send
 
         class Slow:
             async def send(self, *args: Any) -> int:
@@ -447,7 +438,7 @@ async def test_it_makes_tokens_faster_than_they_can_be_copied():
                 await world.gateway.until_tokens("r", progress + 60)
                 return await send(*args)
 
-        world.source._desk._transfer = Slow()
+        world.source.desk._transfer = Slow()
         await world.move("r")
         await stays(world, "not caught up after 2 stages")
 
@@ -495,7 +486,7 @@ async def test_a_lost_acknowledgement_is_asked_for_and_nothing_runs_twice():
         assert outcome.state == "done", outcome
         assert "in_doubt" in [one.state for one in world.outcomes]
         await world.gateway.until_finished("r")
-        assert world.gateway.text("r") == await undisturbed("r", 400, **SEEDED)
+        assert world.gateway.text("r") == undisturbed("r", 400, PROMPT, **SEEDED)
         assert not world.gateway.duplicates
         await world.all_back()
 
@@ -546,7 +537,7 @@ async def test_a_destination_that_never_answers_is_judged_by_the_gateway():
         outcome = await world.settled()
         assert outcome.state == "done", outcome
         await world.gateway.until_finished("r")
-        assert world.gateway.text("r") == await undisturbed("r", 600, **SEEDED)
+        assert world.gateway.text("r") == undisturbed("r", 600, PROMPT, **SEEDED)
         assert not world.gateway.duplicates
         await world.all_back()
 
@@ -578,7 +569,7 @@ async def test_in_doubt_it_stays_frozen_until_somebody_decides():
 
 
 def source_state(world: Fleet) -> MoveState | None:
-    move = next(iter(world.source._desk._outgoing.values()), None)
+    move = next(iter(world.source.desk._outgoing.values()), None)
     return move.machine.state if move else None
 
 

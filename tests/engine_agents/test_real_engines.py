@@ -30,7 +30,7 @@ SAMPLINGS = {"greedy": {"temperature": 0.0}, "seeded": {"temperature": 1.0, "see
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny"
+    path: Path = tmp_path_factory.mktemp("model") / "tiny"
     command = [sys.executable, "-m", "engine_agents.vllm_engine.tiny_model", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     return path

@@ -130,7 +130,7 @@ async def test_rubbish_on_the_wire_is_counted_and_harms_nobody():
             await socket.send(rubbish)
         await gateway.add("a", "one", PROMPT, max_tokens=4)
         await gateway.until_finished("one")
-        assert agent._gateways.refused_messages == 4
+        assert agent.gateways.refused_messages == 4
 
 
 async def test_preemption_loses_no_token_and_is_told():

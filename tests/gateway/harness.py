@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
+from controlplane.gateway.entries import Entry
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
 from controlplane.records.types import FinishedRequest
@@ -124,11 +126,10 @@ class Fleet:
         server = self.agents.pop(instance_id)
 
         async def cut() -> None:
-            for task in tuple(server._tasks):
-                task.cancel()
-            await server._peers.close()
-            await server._gateways.close()
             server._context.destroy(linger=0)
+            # What is left of it may complain about its closed sockets as it likes.
+            with contextlib.suppress(Exception):
+                await server.stop()
             await asyncio.to_thread(server.engine.stop)
 
         self.loop.run(cut())
@@ -136,7 +137,10 @@ class Fleet:
     def move_the_only(self) -> str:
         """Command the owner of the one live request to move it to the next agent; returns the refusal."""
         (entry,) = self.loop.call(lambda: list(self.gateway.journal))
-        if not entry.owner_id:
+        return self.move(entry)
+
+    def move(self, entry: Entry) -> str:
+        if entry.owner_id not in self.agents:
             return "nobody runs it"
         names = sorted(self.agents)
         to = self.agents[names[(names.index(entry.owner_id) + 1) % len(names)]]
