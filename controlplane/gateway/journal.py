@@ -89,6 +89,15 @@ class Journal:
         entry.instances.pop()
         return entry
 
+    def take_back(self, owner_id: str) -> Effects | None:
+        """Take a request from its owner to dispatch it anew; ``None`` where it is not (only) the owner's."""
+        entry = self._owners.get(owner_id)
+        if entry is None or entry.pending is not None:
+            return None
+        effects = Effects()
+        self._revoke(entry, effects)
+        return effects
+
     def close(self, request_id: str) -> tuple[Entry | None, Effects]:
         """The client's side is done with it (stop string, disconnect): abort it wherever it may run."""
         effects = Effects()

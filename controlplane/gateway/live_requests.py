@@ -70,11 +70,6 @@ class LiveRequest:
             generated_tokens=len(self.entry.tokens),
         )
 
-    @property
-    def order(self) -> tuple[int, int, float]:
-        """In the gateway's queue: interrupted requests first, then by class, then by arrival."""
-        return (0 if self.lost_at_s is not None else 1, self.call.caller.rank, self.call.arrived_s)
-
     def queued(self, now_s: float, reason: str) -> None:
         self.why_waiting = reason
         if self.queued_since_s is None:
@@ -112,7 +107,7 @@ class LiveRequest:
             return QUEUE_LIMIT_MOST_S
         return min(QUEUE_LIMIT_MOST_S, max(QUEUE_LIMIT_LEAST_S, QUEUE_TARGETS * target_ms / 1000))
 
-    def add_message(self, dispatch: int, seq: int) -> Add:
+    def add_message(self, dispatch: int, seq: int, *, only_if_fits: bool) -> Add:
         caller = self.call.caller
         return Add(
             request_id=self.request_id,
@@ -124,6 +119,7 @@ class LiveRequest:
             tenant=caller.identity.tenant_slug,
             rank=caller.rank,
             prompt_tokens=self.new.prompt_tokens,
+            only_if_fits=only_if_fits,
         )
 
     def finished(self, now_s: float, outcome: str, model: str) -> FinishedRequest:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from controlplane.gateway.live_requests import RECOVERY_ATTEMPTS, LiveRequest
 
 INVALID = "invalid:"
-MAX_REFUSALS = 50
-"""An Add refused so often is not a matter of room."""
+PASSING = frozenset({"no_room", "draining"})
+"""Refusals that time mends; how long a request may wait is limited elsewhere."""
+MAX_REFUSALS = 20
+"""An Add refused so often for other reasons will never be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Recovery:
         """An instance did not take it; ``None``: try elsewhere or later."""
         if reason.startswith(INVALID):
             return GiveUp(400, f"The engine cannot run this request: {reason.removeprefix(INVALID).strip()}")
-        live.refusals += 1
+        if reason not in PASSING:
+            live.refusals += 1
         if live.refusals > MAX_REFUSALS:
             return GiveUp(503, f"No instance took the request ({reason}). Try again.")
         return None

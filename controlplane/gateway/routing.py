@@ -1,23 +1,25 @@
 """From a request to an instance: the policy core on the gateway's view, and a queue for what must wait.
 
-The router decides nothing itself: :func:`controlplane.scheduling.policies.dispatch`
-does. It binds, sends and keeps the ledger of what was sent since each report.
+The router decides nothing itself: :mod:`controlplane.scheduling` does. Policies that
+bind at once are asked per request (and what they hold waits here); late-binding ones
+walk the queue. The router binds, sends, and keeps the ledger of what was sent.
 """
 
 from __future__ import annotations
 
 import logging
-from bisect import insort
 from collections.abc import Mapping
 from typing import Protocol
 
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
 from controlplane.gateway.live_requests import LiveRequest
-from controlplane.scheduling import policies
+from controlplane.scheduling import filters, policies, queueing
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Dispatch, Hold, Reject
+from controlplane.scheduling.dispatch import refusal
 from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.queueing import FleetQueue
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot
 from engine_agents.messages import ToAgent
 
@@ -25,7 +27,10 @@ logger = logging.getLogger(__name__)
 
 SNAPSHOT_LIFETIME_S = 0.02
 HOLDS_PER_WALK = 8
-"""A walk along the queue ends after so many requests that fit nowhere."""
+"""A walk along the queue ends after so many requests that nobody takes."""
+INTERRUPTED_RANK = -1
+"""Requests that lost their instance go before all classes: their clients see a pause."""
+NO_ROOM = "no instance has room for it"
 
 Rejected = tuple[LiveRequest, int, str]
 """A request that will not be served, HTTP status, reason for people."""
@@ -46,13 +51,18 @@ class Router:
         self._view, self._links, self._ledger, self._journal = view, links, ledger, journal
         self.config = SchedulingConfig()
         self.classes: Mapping[str, ClassRule] = {}
-        self._queue: list[LiveRequest] = []
+        self._queue = FleetQueue()
+        self._waiting: dict[str, LiveRequest] = {}
         self._seq = 0
         self._snapshot: ClusterSnapshot | None = None
 
     def __len__(self) -> int:
         """Requests that wait here."""
-        return len(self._queue)
+        return len(self._waiting)
+
+    @property
+    def binds_late(self) -> bool:
+        return policies.POLICIES[self.config.policy].late_binding
 
     def reconfigure(self, config: SchedulingConfig, classes: Mapping[str, ClassRule]) -> None:
         if config != self.config:
@@ -63,44 +73,37 @@ class Router:
         """Something in the view or the links is new."""
         self._snapshot = None
 
+    # ---------------------------------------------------------------- requests
+
     def place(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """Dispatch now if possible, else queue; returns it if nobody can ever take it."""
-        decision = self._decide(live, now_s)
-        if isinstance(decision, Dispatch) and self._bind(live, decision, now_s):
-            return []
-        if isinstance(decision, Reject):
-            return [(live, 400, decision.reason)]
-        live.queued(now_s, decision.reason if isinstance(decision, Hold) else "its connection is full")
-        insort(self._queue, live, key=lambda waiting: waiting.order)
-        return []
+        profile = live.profile
+        self._enqueue(live, queueing.queue_key(profile, self.config.queue.beta_s_per_token), now_s)
+        if self.binds_late:
+            self._walk(now_s, live.request_id)
+            return self._reject_hopeless(live, now_s)
+        return self._try_now(live, now_s)
+
+    def rehome(self, live: LiveRequest, now_s: float) -> list[Rejected]:
+        """A pre-empted request that was taken back returns to the queue, at its own place."""
+        self._enqueue(live, queueing.rehome_key(live.profile, now_s, self.config), now_s)
+        self._walk(now_s, live.request_id)
+        return self._reject_hopeless(live, now_s)
+
+    def may_rehome(self, now_s: float) -> bool:
+        """Whether pre-empted requests come back here: worth it while the fleet has room elsewhere."""
+        rules = self.config.queue
+        if not (self.binds_late and rules.rehome):
+            return False
+        instances = self._current_snapshot(now_s).instances
+        capacity = sum(instance.capacity_tokens for instance in instances)
+        demand = sum(instance.used_tokens + instance.queued_tokens for instance in instances)
+        return len(instances) > 1 and demand + self._queue.tokens() < rules.rehome_below_share * capacity
 
     def remove(self, live: LiveRequest) -> None:
-        """It is over before it was dispatched."""
-        if live in self._queue:
-            self._queue.remove(live)
-
-    def pump(self, now_s: float) -> list[Rejected]:
-        """Walk the queue; returns what must not wait any longer."""
-        rejected: list[Rejected] = []
-        holds = 0
-        engines_ready = bool(self._links.usable())
-        for live in list(self._queue):
-            why = live.give_up(now_s, engines_ready)
-            if why:
-                rejected.append((live, 503, why))
-                continue
-            if holds >= HOLDS_PER_WALK:
-                continue
-            decision = self._decide(live, now_s)
-            if isinstance(decision, Reject):
-                rejected.append((live, 400, decision.reason))
-            elif isinstance(decision, Dispatch) and self._bind(live, decision, now_s):
-                self._queue.remove(live)
-            else:
-                holds += 1
-        for live, _, _ in rejected:
-            self._queue.remove(live)
-        return rejected
+        """It is over, or bound."""
+        if self._waiting.pop(live.request_id, None) is not None:
+            self._queue.remove(live.request_id)
 
     def refused(self, live: LiveRequest, instance_id: str, now_s: float) -> None:
         """The instance did not take it: what was noted as sent is not there."""
@@ -108,8 +111,70 @@ class Router:
         self._view.refused(instance_id, now_s)
         self.changed()
 
-    def _decide(self, live: LiveRequest, now_s: float) -> Dispatch | Hold | Reject:
-        return policies.dispatch(self._current_snapshot(now_s), self._ledger, live.profile, self.config)
+    def pump(self, now_s: float) -> list[Rejected]:
+        """Walk the queue; returns what must not wait any longer."""
+        rejected = self._expired(now_s)
+        if self.binds_late:
+            self._walk(now_s)
+            return rejected
+        holds = 0
+        for queued in list(self._queue):
+            live = self._waiting[queued.request.request_id]
+            rejected += self._try_now(live, now_s)
+            holds += live.request_id in self._waiting
+            if holds >= HOLDS_PER_WALK:
+                break
+        return rejected
+
+    # ---------------------------------------------------------------- inside
+
+    def _enqueue(self, live: LiveRequest, key_s: float, now_s: float) -> None:
+        rank = INTERRUPTED_RANK if live.lost_at_s is not None else live.call.caller.rank
+        self._queue.add(live.profile, rank, key_s)
+        self._waiting[live.request_id] = live
+        live.queued(now_s, NO_ROOM)
+
+    def _try_now(self, live: LiveRequest, now_s: float) -> list[Rejected]:
+        """Immediate binding of one waiting request."""
+        snapshot = self._current_snapshot(now_s)
+        decision = policies.dispatch(snapshot, self._ledger, live.profile, self.config)
+        if isinstance(decision, Dispatch):
+            self._bind(live, decision, now_s)
+        elif isinstance(decision, Hold):
+            live.why_waiting = decision.reason
+        elif isinstance(decision, Reject):
+            self.remove(live)
+            return [(live, 400, decision.reason)]
+        return []
+
+    def _walk(self, now_s: float, request_id: str = "") -> None:
+        """Late binding: whatever can start somewhere now leaves the queue."""
+        snapshot = self._current_snapshot(now_s)
+        for decision in queueing.next_dispatches(
+            self._queue, snapshot, self._ledger, self.config, request_id=request_id
+        ):
+            self._bind(self._waiting[decision.request_id], decision, now_s)
+
+    def _reject_hopeless(self, live: LiveRequest, now_s: float) -> list[Rejected]:
+        if live.request_id not in self._waiting:
+            return []
+        snapshot, profile = self._current_snapshot(now_s), live.profile
+        if any(not filters.for_request(each, profile, self.config) for each in snapshot.instances):
+            return []
+        verdict = refusal(snapshot, profile, self.config)
+        live.why_waiting = verdict.reason
+        if isinstance(verdict, Hold):
+            return []
+        self.remove(live)
+        return [(live, 400, verdict.reason)]
+
+    def _expired(self, now_s: float) -> list[Rejected]:
+        engines_ready = bool(self._links.usable())
+        overdue = [(live, live.give_up(now_s, engines_ready)) for live in self._waiting.values()]
+        rejected = [(live, 503, reason) for live, reason in overdue if reason]
+        for live, _, _ in rejected:
+            self.remove(live)
+        return rejected
 
     def _current_snapshot(self, now_s: float) -> ClusterSnapshot:
         known = self._snapshot
@@ -118,17 +183,18 @@ class Router:
             self._snapshot = known
         return known
 
-    def _bind(self, live: LiveRequest, decision: Dispatch, now_s: float) -> bool:
-        """Issue a dispatch number and send; ``False``, and nothing changed, when the link takes nothing."""
+    def _bind(self, live: LiveRequest, decision: Dispatch, now_s: float) -> None:
+        """Issue a dispatch number and send; where the link takes nothing the request goes on waiting."""
         self._seq += 1
         instance_id = decision.instance_id
         dispatch = self._journal.assign(live.request_id, instance_id)
         profile = live.profile
-        if not self._links.send(instance_id, live.add_message(dispatch, self._seq)):
+        message = live.add_message(dispatch, self._seq, only_if_fits=self.binds_late)
+        if not self._links.send(instance_id, message):
             self._journal.refused(live.entry.engine_id)
             self._view.refused(instance_id, now_s)
             self.changed()
-            return False
+            return
         self._ledger.sent(instance_id, self._seq, profile.prompt_tokens + profile.generated_tokens)
+        self.remove(live)
         live.bound(now_s, self._seq)
-        return True

@@ -124,9 +124,22 @@ class Gateway:
                 )
                 self._carry_out(effects)
             case Preempted():
-                self.counters["preempted"] += 1
+                self._preempted(message)
             case AskOwner():
                 self._judge(instance_id, message)
+
+    def _preempted(self, message: Preempted) -> None:
+        """Its cache is lost anyway: where the policy says so, it may start wherever there is room."""
+        self.counters["preempted"] += 1
+        now_s = self._clock()
+        live = self._lives.get(split_engine_id(message.engine_id)[0])
+        if live is None or not self.router.may_rehome(now_s):
+            return
+        effects = self.journal.take_back(message.engine_id)
+        if effects is not None:
+            self.counters["rehomed"] += 1
+            self._carry_out(effects)
+            self._reject(self.router.rehome(live, now_s))
 
     def _judge(self, instance_id: str, message: AskOwner) -> None:
         dispatch, effects = self.journal.ask_owner(message.request_id)

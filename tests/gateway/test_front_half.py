@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from controlplane.gateway.process import Rules
+from controlplane.scheduling.config import SchedulingConfig
 from tests.gateway.harness import MODEL, Fleet
+from tests.gateway.identities import CLASSES
 
 pytestmark = pytest.mark.engine
 
@@ -218,6 +223,58 @@ class TestLosingInstances:
                 agents.kill("c")
                 agents.add_agent("e")
         assert text == expected
+
+    @pytest.mark.parametrize("policy", ["llumnix", "llumdeck"])
+    def test_moves_cuts_and_a_death_under_load_cost_no_token(
+        self, agents: Fleet, client: openai.OpenAI, policy: str
+    ) -> None:
+        asks: list[dict[str, Any]] = [
+            {
+                "model": MODEL,
+                "prompt": f"Tale {number}",
+                "max_tokens": 150,
+                "seed": number,
+                "temperature": 1.0,
+            }
+            for number in range(12)
+        ]
+        expected = [client.completions.create(**ask).choices[0].text for ask in asks]
+        agents.rules = Rules(SchedulingConfig.for_policy(policy), CLASSES)
+        agents.wait_for(lambda: agents.gateway.router.config.policy == policy)
+        for name in ("c", "d", "e"):
+            agents.add_agent(name, engine_args=SLOW)
+        agents.stop_agent("a")
+        agents.stop_agent("b")
+        with ThreadPoolExecutor(len(asks)) as pool:
+            running = [pool.submit(self.collect, client, ask) for ask in asks]
+            agents.wait_for(lambda: agents.gateway.open_requests == len(asks))
+            self.disturb(agents, random.Random(policy))
+            texts = [each.result() for each in running]
+        assert texts == expected
+        agents.wait_for(lambda: agents.gateway.open_requests == 0)
+        agents.wait_for(
+            lambda: sum(a.load().used_blocks + a.load().reserved_blocks for a in agents.agents.values()) == 0
+        )
+        latest = agents.records[-len(asks) :]
+        assert sum(record.moves for record in latest) > 0 and sum(record.recoveries for record in latest) > 0
+        agents.rules = Rules(classes=CLASSES)
+
+    @staticmethod
+    def collect(client: openai.OpenAI, ask: dict[str, Any]) -> str:
+        return "".join(chunk.choices[0].text for chunk in client.completions.create(**ask, stream=True))
+
+    @staticmethod
+    def disturb(fleet: Fleet, chance: random.Random) -> None:
+        for turn in range(20):
+            entries = fleet.loop.call(lambda: list(fleet.gateway.journal))
+            for entry in chance.sample(entries, min(2, len(entries))):
+                fleet.move(entry)
+            if turn == 6:
+                link = fleet.gateway.links._links[chance.choice(sorted(fleet.agents))]
+                fleet.loop.call(link.lose, "cut by the test")
+            if turn == 10:
+                fleet.kill(chance.choice(sorted(fleet.agents)))
+            time.sleep(0.03)
 
     def test_a_draining_instance_gets_no_new_work_and_ends_its_old(self, agents: Fleet, client) -> None:
         agents.loop.call(agents.agents["a"].set_accepting, False, 1)
