@@ -46,10 +46,16 @@ class Prepared:
     """Empty when the operator was there already: it is kept hashed and cannot be shown again."""
 
 
-def prepare_database(options: Options) -> Prepared:
-    """Make what is missing; leaves what people changed as it is, except for what ``options`` say."""
+def prepare_database(options: Options, *, agents_may_live: bool = False) -> Prepared:
+    """Make what is missing; leaves what people changed as it is, except for what ``options`` say.
+
+    ``agents_may_live``: instances that run on a Ray of others are left alone.
+    """
     pool = _pool(options)
-    _settle_instances(pool, options)
+    if agents_may_live:
+        _add_missing(pool, options)
+    else:
+        _settle_instances(pool, options)
     keys = _tenant_keys(options.state_dir)
     return Prepared(tenant_keys=keys, operator_password=_operator())
 
@@ -79,11 +85,15 @@ def _settle_instances(pool: Pool, options: Options) -> None:
         _to_state(row, State.PENDING, "the stack was started")
     for row in rows[options.engines :]:
         _to_state(row, State.STOPPED, f"the stack was started with {options.engines} engines")
-    missing = options.engines - len(rows)
-    if missing > 0:
-        add_instances(pool=pool, count=missing, actor=ACTOR, reason="asked for at start")
+    _add_missing(pool, options)
     for row in rows:
         live_status.forget_instance(row.instance_id)
+
+
+def _add_missing(pool: Pool, options: Options) -> None:
+    missing = options.engines - Instance.objects.filter(pool=pool).exclude(state=State.STOPPED).count()
+    if missing > 0:
+        add_instances(pool=pool, count=missing, actor=ACTOR, reason="asked for at start")
 
 
 def _to_state(row: Instance, state: str, cause: str) -> None:

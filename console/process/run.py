@@ -149,6 +149,8 @@ class Run:
         ]
         await self._supervisor.start_all(children)
         await self._supervisor.start(stack.beat_child(self._options, environment))
+        if self._options.ray_address:
+            await asyncio.to_thread(stop_agents)  # of a run that was killed before it could
         self._has_agents = True
         # Beat would send it in five seconds; nobody wants to wait for that.
         await asyncio.to_thread(reconcile_fleet.delay)

@@ -18,7 +18,8 @@ from console.process.options import TINY_MODEL, Options
 from console.process.output import Terminal
 from console.process.run import Workload, run
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+LOCAL = "127.0.0.1"
+LOOPBACK = {LOCAL, "localhost", "::1"}
 
 
 class Command(BaseCommand):
@@ -27,16 +28,20 @@ class Command(BaseCommand):
     workload: Workload | None = None
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        self.add_fleet_arguments(parser)
+        add = parser.add_argument
+        add("--host", default=LOCAL, help=f"address to listen on (default {LOCAL})")
+        add("--console-port", type=_port, default=8800, help="default 8800")
+        add("--gateway-port", type=_port, default=8801, help="default 8801")
+        add("--ignore-memory", action="store_true", help="start even if memory looks too little")
+
+    def add_fleet_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
         add("--engines", type=_count, default=2, help="vLLM engines to run (default 2)")
         add("--model", default=TINY_MODEL, help="folder or hub name; default: a tiny one made here")
         add("--served-model", default="", help="what clients ask for; default: the model's own name")
         add("--max-model-len", type=int, default=0, help="longest request in tokens; default: the model's")
         add("--kv-memory-mib", type=_count, default=64, help="KV cache per engine (default 64 MiB)")
-        add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-        add("--console-port", type=_port, default=8800, help="default 8800")
-        add("--gateway-port", type=_port, default=8801, help="default 8801")
-        add("--ignore-memory", action="store_true", help="start even if memory looks too little")
 
     def handle(self, *args: Any, **given: Any) -> None:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # our own probes are no news
@@ -47,7 +52,7 @@ class Command(BaseCommand):
 
 
 def options_from(given: dict[str, Any]) -> Options:
-    host = given["host"]
+    host = given.get("host", LOCAL)
     return Options(
         state_dir=settings.STATE_DIR,
         run_dir=settings.RUN_DIR,
@@ -58,15 +63,13 @@ def options_from(given: dict[str, Any]) -> Options:
         max_model_len=given["max_model_len"],
         kv_memory_mib=given["kv_memory_mib"],
         host=host,
-        console_port=given["console_port"],
-        gateway_port=given["gateway_port"],
+        console_port=given.get("console_port", 0),
+        gateway_port=given.get("gateway_port", 0),
         redis_url="" if settings.REDIS_EMBEDDED else settings.REDIS_URL,
         ray_address=settings.RAY_ADDRESS,
         gpus=int(has_nvidia_gpu()),
-        ignore_memory=given["ignore_memory"],
-        allowed_hosts=""
-        if host in LOOPBACK
-        else ",".join([*settings.ALLOWED_HOSTS, host, socket.gethostname()]),
+        ignore_memory=given.get("ignore_memory", False),
+        allowed_hosts=_allowed_hosts(host),
     )
 
 
