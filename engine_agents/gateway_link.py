@@ -32,6 +32,8 @@ from engine_agents.messages import (
 
 logger = logging.getLogger(__name__)
 
+LARGEST_MESSAGE_BYTES = 256 * 2**20
+"""A request with its images; anything bigger breaks the connection."""
 SEND_HIGH_WATER_MARK = 20_000
 """Messages queued for one gateway before it counts as gone (about a minute of steps)."""
 
@@ -100,6 +102,7 @@ class GatewayLink:
         self._socket.linger = 0
         self._socket.sndhwm = SEND_HIGH_WATER_MARK
         self._socket.rcvhwm = SEND_HIGH_WATER_MARK
+        self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._tasks: list[asyncio.Task[None]] = []

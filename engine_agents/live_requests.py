@@ -68,12 +68,12 @@ class LiveRequests:
 
     def fence(self, request_id: str, dispatch: int) -> LiveRequest | None:
         """Note ``dispatch`` as the highest; returns an older incarnation that still lives here."""
-        older = self.find(request_id)
+        older = None if self.is_stale(request_id, dispatch) else self.find(request_id)
         self._highest[request_id] = max(dispatch, self._highest.get(request_id, 0))
         self._highest.move_to_end(request_id)
         while len(self._highest) > REMEMBERED_DISPATCHES:
             self._highest.popitem(last=False)
-        return older if older is not None and older.engine_id != engine_id(request_id, dispatch) else None
+        return older
 
     def put(self, live: LiveRequest) -> None:
         self._by_engine_id[live.engine_id] = live

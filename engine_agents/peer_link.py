@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 BULK_MESSAGES_QUEUED = 4
 """Chunks that may wait in a socket, on either side: bounds memory and is the back-pressure."""
 CONTROL_MESSAGES_QUEUED = 10_000
+LARGEST_MESSAGE_BYTES = 2**30
+"""The tail of a long prefill on a large model; anything bigger breaks the connection."""
 PROBE_INTERVAL_MS = 500
 PROBE_TIMEOUT_MS = 2_000
 """A peer whose process or host has stopped counts as lost after so long."""
@@ -61,12 +63,14 @@ class PeerLink:
         self._desk = desk
         self._name = name
         self._connections: dict[str, PeerConnection] = {}
+        self._closing: set[asyncio.Future[None]] = set()
         self.refused_messages = 0
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.rcvhwm = BULK_MESSAGES_QUEUED
         self._socket.sndhwm = CONTROL_MESSAGES_QUEUED
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         self._task: asyncio.Task[None] | None = None
 
     def bind(self, host: str, port: int) -> str:
@@ -76,8 +80,7 @@ class PeerLink:
         self._task = asyncio.create_task(self._receive())
 
     async def close(self) -> None:
-        for connection in self._connections.values():
-            await connection.close()
+        await asyncio.gather(*self._closing, *(one.close() for one in self._connections.values()))
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -85,10 +88,19 @@ class PeerLink:
 
     def connection(self, endpoint: str) -> PeerConnection:
         """The connection to a peer, made on first use. Raises ``ValueError`` for a malformed endpoint."""
+        self._forget_the_dead(endpoint)
         found = self._connections.get(endpoint)
         if found is None:
             found = self._connections[endpoint] = PeerConnection(self._context, endpoint, self._name)
         return found
+
+    def _forget_the_dead(self, wanted: str) -> None:
+        """An agent that restarted listens elsewhere: nobody will ever answer at its old endpoint."""
+        dead = [at for at, one in self._connections.items() if at != wanted and one.dead]
+        for endpoint in dead:
+            closing = asyncio.ensure_future(self._connections.pop(endpoint).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def reply(self, reply_to: bytes, message: Message) -> bool:
         """Answer a source; never waits. False when it is not connected any more."""
@@ -130,6 +142,11 @@ class PeerConnection:
         except zmq.ZMQError as error:
             raise ValueError(f"destination_peer_endpoint: {endpoint!r}: {error.strerror}") from error
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch())]
+
+    @property
+    def dead(self) -> bool:
+        """Not connected, and nobody waits for it."""
+        return self._known.is_set() and not self._connected and not self._listeners
 
     def register(self, migration_id: str, listener: Callable[[ToSource | LinkLost], None]) -> None:
         self._listeners[migration_id] = listener

@@ -284,8 +284,11 @@ class AgentServer:
 
     def arrived(self, live: LiveRequest) -> None:
         request_id, dispatch = split_engine_id(live.engine_id)
-        older = self.live.fence(request_id, dispatch)
         self.live.put(live)
+        if self.live.is_stale(request_id, dispatch):
+            # Recovered here under a newer number while it was being adopted.
+            self._intake.abort([live.engine_id])
+        older = self.live.fence(request_id, dispatch)
         if older is not None:
             self._intake.abort([older.engine_id])
         self._reporter.touch()

@@ -62,8 +62,9 @@ class ArrivingMove:
         client: str,
         reply: Callable[[Message], bool],
         admit: Callable[[Reserve], str],
+        admit_adoption: Callable[[LiveRequest], str],
     ) -> None:
-        """``reply`` reaches the source; ``admit`` says why a first reservation is refused, if it is."""
+        """``reply`` reaches the source; the others say why it may not come in, "" if it may."""
         self.migration_id = first.migration_id
         self.live = LiveRequest(
             engine_id=first.new_engine_id,
@@ -77,6 +78,7 @@ class ArrivingMove:
         self.reply = reply
         self._host = host
         self._admit = admit
+        self._admit_adoption = admit_adoption
         self._queue: asyncio.Queue[tuple[ToDestination | _Gone, memoryview | None]] = asyncio.Queue(
             QUEUED_MESSAGES
         )
@@ -219,6 +221,9 @@ class ArrivingMove:
             raise DamagedChunkError("COMMIT does not belong to what was reserved")
         if commit.first_block != self._next_block or crc32(frame) != commit.crc32:
             raise DamagedChunkError("the tail of COMMIT is damaged")
+        refusal = self._admit_adoption(self.live)
+        if refusal:
+            raise MoveImpossible(refusal)
         needed = commit.num_computed_tokens + 1
         if needed > reservation.blocks * self._host.info.block_size_tokens:
             extending = self._host.engine.extend(reservation, needed)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from engine_agents.engines.port import MoveImpossible
-from engine_agents.live_requests import LiveRequests
+from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
     AbortMove,
     Chunk,
@@ -230,6 +230,7 @@ class MigrationDesk:
             client,
             reply=lambda message: self._host.reply(reply_to, message),
             admit=self._admit,
+            admit_adoption=self._admit_adoption,
         )
         await move.put(reserve, None)
         self._arriving[reserve.migration_id] = move
@@ -244,11 +245,18 @@ class MigrationDesk:
             return f"incompatible: {reserve.compatibility} is not {host.info.compatibility}"
         if self.free_slots < 0:
             return "no free migration slot at the destination"
+        return self._stale(reserve.new_engine_id)
+
+    def _admit_adoption(self, live: LiveRequest) -> str:
+        """Things may have changed since the reservation."""
+        return self._stale(live.engine_id)
+
+    def _stale(self, engine_id: str) -> str:
         try:
-            request_id, dispatch = split_engine_id(reserve.new_engine_id)
+            request_id, dispatch = split_engine_id(engine_id)
         except ValueError as error:
             return str(error)
-        return "stale_dispatch" if host.live.is_stale(request_id, dispatch) else ""
+        return "stale_dispatch" if self._host.live.is_stale(request_id, dispatch) else ""
 
     def _unknown(self, reply_to: bytes, message: Reserve | Chunk | Commit | AbortMove | Doubt) -> None:
         self._host.count("late_messages")

@@ -474,6 +474,24 @@ async def test_the_source_dies_and_the_reservation_expires():
         await stays(world, "reservation expired")
 
 
+async def test_a_recovery_at_the_destination_overtakes_the_move():
+    """Its gateway gave up on the source and sent it, under a newer number, where it was going anyway."""
+    async with fleet() as world:
+        await begin(world, max_tokens=2000, **SEEDED)
+        held = on_hold(world.destination)
+        await world.move("r")
+        await asyncio.wait_for(held.wait(), 30)
+        prior = world.gateway.text("r")
+        await world.gateway.add(
+            "b", "r", PROMPT, dispatch=3, prior=prior, max_tokens=len(prior) + 40, **SEEDED
+        )
+        outcome = await world.settled()
+        assert (outcome.state, outcome.reason) == ("aborted", "destination: stale_dispatch")
+        await world.gateway.until(lambda: "r" in world.gateway.finished)
+        await world.gateway.abort("a", "r#1")
+        await world.all_back()
+
+
 # ---- doubt
 
 
