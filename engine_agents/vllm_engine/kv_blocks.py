@@ -10,7 +10,8 @@ ordered by tensor, then block: one indexed copy per tensor on either side.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class BlockStore:
         if not self._tensors:
             raise ValueError("the model has no KV cache: nothing can be moved")
         self._device = self._tensors[0].device
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._sizes = [tensor[0].numel() * tensor.element_size() for tensor in self._tensors]
         self.bytes_per_block = sum(self._sizes)
 
@@ -40,9 +42,9 @@ class BlockStore:
         """Bytes of these blocks, in this order."""
         if not block_ids:
             return b""
-        ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
         buffer = bytearray(self.bytes_per_block * len(block_ids))
-        with torch.inference_mode():
+        with torch.inference_mode(), self._beside_compute():
+            ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
             for tensor, target in zip(self._tensors, self._parts(buffer, len(block_ids)), strict=True):
                 if tensor.is_cpu:
                     torch.index_select(tensor, 0, ids, out=target)
@@ -58,10 +60,24 @@ class BlockStore:
             raise ValueError(f"{len(block_ids)} blocks are {expected} bytes, but {given} were given")
         if not block_ids:
             return
-        ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._beside_compute():
+            ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
             for tensor, source in zip(self._tensors, self._parts(data, len(block_ids)), strict=True):
                 tensor.index_copy_(0, ids, source.to(self._device))
+
+    @contextmanager
+    def _beside_compute(self) -> Iterator[None]:
+        """On a GPU: copy on a stream of our own, and return when the copies are done.
+
+        Blocks that are read were complete before the step that computed them returned;
+        blocks that are written are not used before the writer has returned.
+        """
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
 
     def _parts(self, buffer: bytes | bytearray | memoryview, count: int) -> list[torch.Tensor]:
         """Views of ``buffer``, one per cache tensor, each of ``count`` blocks."""

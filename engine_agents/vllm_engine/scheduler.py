@@ -73,15 +73,15 @@ class MovingScheduler(Scheduler):  # type: ignore[misc]
     @property
     def free_slots(self) -> int:
         """Requests that could run beside those that run, are frozen or are about to arrive."""
-        return self._slots - int(len(self.running)) - self._kept_slots()
+        return self._slots - len(self.running) - self._kept_slots()
 
     def keep_slots(self) -> None:
         """Let nothing waiting take the slot of a frozen or arriving request."""
         self.max_num_active_reqs = self._slots - self._kept_slots()
 
     def _kept_slots(self) -> int:
-        frozen = sum(request.status == RequestStatus.RUNNING for request in self.frozen.values())
-        return frozen + self.arriving_slots
+        frozen = [request for request in self.frozen.values() if request.status == RequestStatus.RUNNING]
+        return len(frozen) + self.arriving_slots
 
     # ---- requests that come
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 from collections.abc import Callable, Sequence
 
@@ -30,6 +31,8 @@ from engine_agents.vllm_engine.launch_options import StartError, explain_failure
 from engine_agents.vllm_engine.live import LiveRequest
 from engine_agents.vllm_engine.load import total_blocks
 from engine_agents.vllm_engine.scheduler import MovingScheduler
+
+logger = logging.getLogger(__name__)
 
 _alive = 0
 _alive_lock = threading.Lock()
@@ -63,7 +66,7 @@ class Serving:
         self._limits = self._model_limits()
         self.info = self._describe()
         self.thread.on_step = on_step
-        self.scheduler.on_preempted = on_preempted
+        self.scheduler.on_preempted = unfailing(on_preempted)
 
     def _attach_migration(self) -> None:
         states = self.thread.states
@@ -210,6 +213,18 @@ class Serving:
             blocks=len(self.scheduler.kv_cache_manager.get_block_ids(request.request_id)[0]),
             arrived_at_s=live.arrived_at_s,
         )
+
+
+def unfailing(callback: Callable[[str], None]) -> Callable[[str], None]:
+    """The callback, whose failure must not fail the step that it is called from."""
+
+    def call(engine_id: str) -> None:
+        try:
+            callback(engine_id)
+        except Exception:
+            logger.exception("The receiver of pre-emptions failed; the engine goes on.")
+
+    return call
 
 
 def _count_alive(change: int) -> int:
