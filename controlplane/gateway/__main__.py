@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 import django
 import uvicorn
 import uvloop
-
-from console.settings.env import use_default_profile
+from django.utils.module_loading import import_string
 
 if TYPE_CHECKING:
     from controlplane.gateway.process import GatewayProcess, Options
@@ -29,6 +28,8 @@ logger = logging.getLogger("controlplane.gateway")
 
 DEFAULT_PORT = 8801
 DEFAULT_GRACE_S = 10
+DEFAULT_PROFILE = "console.settings.env.use_default_profile"
+"""Settings are the project's, above this package: found by name, as Django itself finds them."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,7 +47,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
-    use_default_profile()
+    import_string(DEFAULT_PROFILE)()
     django.setup()
     from controlplane.gateway.composition import StartError, options_from
 

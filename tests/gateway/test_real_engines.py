@@ -111,33 +111,33 @@ def test_a_stream_is_the_same_whichever_engine_makes_it(engines: Fleet, client, 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_link_that_breaks_in_mid_stream_changes_no_token(engines: Fleet, client, shape: str) -> None:
-    expected = stream(client, ask(shape))
+    expected = stream(client, ask(shape, max_tokens=400))
 
     def cut() -> None:
         owner = owner_of_the_only(engines)
         engines.loop.call(lambda: engines.gateway.links._links[owner].lose("cut by the test"))
 
-    chunks = stream(client, ask(shape), {15: cut, 50: cut})
+    chunks = stream(client, ask(shape, max_tokens=400), {15: cut, 50: cut})
     assert text_of(chunks) == text_of(expected)
     assert logprobs_of(chunks) == logprobs_of(expected)
     record = last_record(engines, chunks)
-    assert record.recoveries == 2 and record.output_tokens == 120 and record.outcome == "length"
+    assert record.recoveries == 2 and record.output_tokens == 400 and record.outcome == "length"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_live_move_in_mid_stream_changes_no_token(engines: Fleet, client, shape: str) -> None:
-    expected = stream(client, ask(shape))
+    expected = stream(client, ask(shape, max_tokens=400))
     refusals: list[str] = []
 
     def move() -> None:
         refusals.append(engines.move_the_only())
 
-    chunks = stream(client, ask(shape), {10: move, 40: move, 70: move})
+    chunks = stream(client, ask(shape, max_tokens=400), {10: move, 40: move, 70: move})
     assert text_of(chunks) == text_of(expected)
     assert logprobs_of(chunks) == logprobs_of(expected)
     record = last_record(engines, chunks)
     assert refusals == ["", "", ""]
-    assert record.moves >= 1 and record.recoveries == 0 and record.output_tokens == 120
+    assert record.moves >= 1 and record.recoveries == 0 and record.output_tokens == 400
     assert len(record.instance_ids) == record.moves + 1
     engines.wait_for(lambda: sum(agent.load().used_blocks for agent in engines.agents.values()) == 0)
 
@@ -177,7 +177,7 @@ def test_chat_with_many_at_once(engines: Fleet, client) -> None:
 
 
 def test_a_dead_engine_in_mid_stream_is_survived(engines: Fleet, client, tiny_model: Path) -> None:
-    expected = stream(client, ask("seeded"))
+    expected = stream(client, ask("seeded", max_tokens=400))
     killed = ""
 
     def kill() -> None:
@@ -185,7 +185,7 @@ def test_a_dead_engine_in_mid_stream_is_survived(engines: Fleet, client, tiny_mo
         killed = owner_of_the_only(engines)
         engines.kill(killed)
 
-    chunks = stream(client, ask("seeded"), {20: kill})
+    chunks = stream(client, ask("seeded", max_tokens=400), {20: kill})
     assert text_of(chunks) == text_of(expected)
-    assert last_record(engines, chunks).recoveries == 1
+    assert last_record(engines, chunks).recoveries >= 1
     add_engine(engines, killed, tiny_model)
