@@ -100,6 +100,9 @@ class BareGateway:
         self.ready: dict[str, Ready] = {}
         self.heartbeats: dict[str, Heartbeat] = {}
         self.owner: dict[str, int] = {}
+        self.issued: dict[str, int] = {}
+        """Highest dispatch number given out; none is ever given out twice."""
+        self.pending: dict[str, int] = {}
         self.revoked: set[str] = set()
         self.grants = True
         self.answer_owner = True
@@ -155,7 +158,7 @@ class BareGateway:
         **sampling: Any,
     ) -> str:
         self.seq += 1
-        self.owner[request_id] = dispatch
+        self.owner[request_id] = self.issued[request_id] = dispatch
         message = Add(
             request_id=request_id,
             dispatch=dispatch,
@@ -246,14 +249,24 @@ class BareGateway:
                 self.finished[request_id] = output.finish_reason
 
     def _grant(self, ask: AskMove) -> GrantMove:
-        _, dispatch = split_engine_id(ask.engine_id)
+        request_id, dispatch = split_engine_id(ask.engine_id)
+        granted = self.grants and self.owner[request_id] == dispatch and request_id not in self.finished
+        if granted:
+            self._revoke_pending(request_id)
+            self.issued[request_id] += 1
+            self.pending[request_id] = self.issued[request_id]
         return GrantMove(
             migration_id=ask.migration_id,
             engine_id=ask.engine_id,
-            granted=self.grants,
-            next_dispatch=dispatch + 1,
-            reason="" if self.grants else "not now",
+            granted=granted,
+            next_dispatch=self.issued[request_id] if granted else 0,
+            reason="" if granted else "not now",
         )
+
+    def _revoke_pending(self, request_id: str) -> None:
+        pending = self.pending.pop(request_id, None)
+        if pending is not None:
+            self.revoked.add(engine_id(request_id, pending))
 
     def _adopt(self, adopted: Adopted) -> Message | None:
         if adopted.engine_id in self.revoked:
@@ -261,13 +274,14 @@ class BareGateway:
         self.adopted.append(adopted)
         request_id, dispatch = split_engine_id(adopted.engine_id)
         self.owner[request_id] = dispatch
+        self.pending.pop(request_id, None)
         return None
 
     def _judge(self, ask: AskOwner) -> Message | None:
         if not self.answer_owner:
             return None
         owner = 0 if ask.request_id in self.finished else self.owner[ask.request_id]
-        self.revoked.add(engine_id(ask.request_id, owner + 1))
+        self._revoke_pending(ask.request_id)
         return Owner(migration_id=ask.migration_id, request_id=ask.request_id, dispatch=owner)
 
 
