@@ -175,7 +175,7 @@ def _late_rows(case: _Case, decision: Dispatch | Hold | Reject) -> list[Candidat
     for desk in queueing.desks(case.snapshot.instances, case.ledger, case.config):
         reason = queueing.refusal(desk, entry, case.config, classes, case.holes)
         role = _role(desk.instance, _chosen_id(decision), reason)
-        rows.append(_numbers(case, desk.instance, role, queueing.score(desk, tokens), reason))
+        rows.append(_numbers(case, desk.instance, role, queueing.score(desk), reason))
     return rows
 
 

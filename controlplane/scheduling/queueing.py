@@ -252,27 +252,37 @@ def next_dispatches(
     return bound
 
 
-def score(desk: Desk, tokens: int) -> float:
-    """Room per request that would be left, faster instances counting theirs for more."""
-    return (desk.room - tokens) / (desk.requests + 1) * desk.instance.relative_speed
+def score(desk: Desk) -> float:
+    """How calm it would be there: speed per request, the new one included.
+
+    That it fits is already certain, so memory need not be weighed again: what is left to
+    choose is how many others a prompt's prefill holds up, and how many share each step.
+    """
+    return desk.instance.relative_speed / (desk.requests + 1)
 
 
 def pick(
     rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
 ) -> Desk | None:
-    """The instance where the request can start now and most room per request is left; ties by id."""
+    """The calmest instance where the request can start now; ties by room, then by id."""
     chosen: Desk | None = None
-    top = -1.0
+    top = 0.0
     tokens = entry.tokens
     for desk in rows:
-        value = score(desk, tokens)
-        if value < top or value < 0.0:
+        if desk.room < tokens:
             continue
-        if value == top and chosen is not None and desk.instance.instance_id > chosen.instance.instance_id:
+        value = desk.instance.relative_speed / (desk.requests + 1)
+        if value < top or (value == top and chosen is not None and not _roomier(desk, chosen)):
             continue
         if not refusal(desk, entry, config, classes, holes):
             chosen, top = desk, value
     return chosen
+
+
+def _roomier(desk: Desk, other: Desk) -> bool:
+    if desk.room != other.room:
+        return desk.room > other.room
+    return desk.instance.instance_id < other.instance.instance_id
 
 
 # ---------------------------------------------------------------------------------- holes

@@ -15,7 +15,7 @@ from controlplane.scheduling.snapshot import (
     RequestProfile,
 )
 
-examples = settings(max_examples=40, derandomize=True, deadline=None)
+examples = settings(max_examples=25, derandomize=True, deadline=None)
 """The same examples on every run, and no wall clock: machines are noisy."""
 
 CLASSES = {

@@ -67,9 +67,12 @@ def test_a_preempted_request_returns_ahead_of_new_ones_later_the_more_it_must_re
     assert rehome_key(light, now, CONFIG) < rehome_key(heavy, now, CONFIG)
 
 
-def test_binds_where_most_room_per_request_is_left() -> None:
-    snapshot = cluster(instance("a", used_tokens=1000, running=9), instance("b", used_tokens=2000, running=1))
-    assert bound(queue_of(request("r")), snapshot) == [("r", "b")]
+def test_binds_where_fewest_run_then_where_most_room_is_left() -> None:
+    calm = instance("c", used_tokens=6000, running=1)
+    assert bound(queue_of(request("r")), cluster(instance("a", running=9), calm)) == [("r", "c")]
+    roomier = instance("d", used_tokens=2000, running=1)
+    assert bound(queue_of(request("r")), cluster(calm, roomier)) == [("r", "d")]
+    assert bound(queue_of(request("r")), cluster(roomier, calm)) == [("r", "d")]
 
 
 def test_what_the_walk_gives_away_counts_in_the_same_walk() -> None:
