@@ -59,8 +59,10 @@ class KvMemory:
             self._references[block] += 1
 
     def give_back(self, blocks: Sequence[int]) -> None:
-        """Drop one reference of each; a block without references is free."""
+        """Drop one reference of each; a block without references is free. Raises on one that has none."""
         for block in blocks:
+            if self._references[block] == 0:
+                raise RuntimeError(f"block {block} was given back twice")
             self._references[block] -= 1
             if self._references[block] == 0:
                 self._free.append(block)

@@ -317,6 +317,7 @@ class OutgoingMove:
         copied = self._pinned
         if self.machine.state is not MoveState.COPYING or done.stage != self.machine.stage or copied is None:
             return Happening(SourceEvent.CAUGHT_UP, stage=-1)  # refused by the table, and counted
+        self._pinned = None
         self._next_block = copied.first_block + copied.blocks
         duration_s = self._loop.time() - self.progress.stage_began_at
         try:

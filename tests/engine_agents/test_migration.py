@@ -367,6 +367,30 @@ def _cannot_adopt(*_: Any) -> Any:
     raise MoveImpossible("not adopted: held up by a test")
 
 
+async def test_a_pin_is_given_back_once_when_the_request_is_gone_after_a_stage():
+    async with fleet() as world:
+        await begin(world, max_tokens=2000)
+        engine, pins, unpinned = paced(world.source), [0], list[Any]()
+        pin, unpin = engine.pin, engine.unpin
+
+        def pin_once(*args: Any) -> Any:
+            pins[0] += 1
+            return pin(*args) if pins[0] == 1 else pin("nobody#1", 0)
+
+        def counted(pinned: Any) -> Any:
+            unpinned.append(pinned)
+            return unpin(pinned)
+
+        swap(engine, "pin", pin_once)
+        swap(engine, "unpin", counted)
+        await world.move("r")
+        outcome = await world.settled()
+        assert outcome.state == "aborted", outcome
+        assert len(unpinned) == 1
+        await world.gateway.abort("a", "r#1")
+        await world.all_back()
+
+
 async def test_it_finishes_at_the_source_while_it_moves():
     async with fleet() as world:
         await begin(world, max_tokens=60)
@@ -549,13 +573,13 @@ def lose_commit(agent: AgentServer) -> None:
 async def test_a_destination_that_never_answers_is_judged_by_the_gateway():
     """It adopted, and the gateway knows: the source must let go."""
     async with fleet(commit_timeout_s=0.3) as world:
-        await begin(world, max_tokens=600, **SEEDED)
+        await begin(world, max_tokens=2500, **SEEDED)
         lose_answers(world.destination, "Committed DoubtAnswer", 1_000)
         await world.move("r")
         outcome = await world.settled()
         assert outcome.state == "done", outcome
         await world.gateway.until_finished("r")
-        assert world.gateway.text("r") == undisturbed("r", 600, PROMPT, **SEEDED)
+        assert world.gateway.text("r") == undisturbed("r", 2500, PROMPT, **SEEDED)
         assert not world.gateway.duplicates
         await world.all_back()
 
