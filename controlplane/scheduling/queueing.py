@@ -160,15 +160,17 @@ def desks(instances: Iterable[InstanceSnapshot], ledger: Ledger, config: Schedul
     rows = []
     for instance in instances:
         tokens, requests = ledger.in_flight(instance.instance_id) if accounted else (0, 0)
-        rows.append(
-            Desk(
-                instance,
-                room_tokens(instance, tokens, watermark),
-                instance.running + instance.waiting + requests,
-                instance.unprefilled_tokens + tokens,
-            )
-        )
+        rows.append(_desk(instance, tokens, requests, watermark))
     return rows
+
+
+def _desk(instance: InstanceSnapshot, tokens: int, requests: int, watermark_share: float) -> Desk:
+    return Desk(
+        instance,
+        room_tokens(instance, tokens, watermark_share),
+        instance.running + instance.waiting + requests,
+        instance.unprefilled_tokens + tokens,
+    )
 
 
 def cap_tokens(instance: InstanceSnapshot, rank: int, classes: Classes) -> int | None:
@@ -227,17 +229,19 @@ def next_dispatches(
     one,)``, after an arrival with ``request_id=`` the new one; a full walk on a timer
     catches the rest. Source: policy study, late binding with first fit.
     """
-    rows = desks(snapshot.instances if instances is None else instances, ledger, config)
+    if instances is None:
+        instances = snapshot.instances
+    if request_id:
+        only = queue.get(request_id)
+        chosen = _pick_one(instances, only, ledger, config, snapshot.classes, holes or {}) if only else None
+        return [Dispatch(request_id, chosen.instance.instance_id, rule)] if chosen is not None else []
+    rows = desks(instances, ledger, config)
     if not rows:
         return []
-    waiting: Iterable[Queued] = queue
-    if request_id:
-        entry = queue.get(request_id)
-        waiting = (entry,) if entry is not None else ()
     bound: list[Dispatch] = []
     skips_left = config.queue.max_skips
     largest = max([desk.room for desk in rows])
-    for entry in waiting:
+    for entry in queue:
         desk = None
         if entry.tokens <= largest:
             desk = pick(rows, entry, config, snapshot.classes, holes or {})
@@ -273,6 +277,32 @@ def pick(
             continue
         value = desk.instance.relative_speed / (desk.requests + 1)
         if value < top or (value == top and chosen is not None and not _roomier(desk, chosen)):
+            continue
+        if not refusal(desk, entry, config, classes, holes):
+            chosen, top = desk, value
+    return chosen
+
+
+def _pick_one(
+    instances: Iterable[InstanceSnapshot],
+    entry: Queued,
+    ledger: Ledger,
+    config: SchedulingConfig,
+    classes: Classes,
+    holes: Mapping[str, str],
+) -> Desk | None:
+    """:func:`pick` for one request alone: looks closer only at instances that are calm enough."""
+    chosen: Desk | None = None
+    top = 0.0
+    accounted = config.dispatch.in_flight_accounting is not False
+    in_flight = ledger.in_flight
+    for instance in instances:
+        tokens, requests = in_flight(instance.instance_id) if accounted else (0, 0)
+        value = instance.relative_speed / (instance.running + instance.waiting + requests + 1)
+        if value < top:
+            continue
+        desk = _desk(instance, tokens, requests, config.dispatch.watermark_share)
+        if value == top and chosen is not None and not _roomier(desk, chosen):
             continue
         if not refusal(desk, entry, config, classes, holes):
             chosen, top = desk, value

@@ -126,6 +126,17 @@ def test_nobody_waits_for_ever_while_room_exists_and_the_work_is_finite(tokens, 
 
 
 @examples
+@given(snapshot=clusters(), asked=requests, sent=st.lists(st.integers(0, 900), max_size=6))
+def test_one_request_alone_goes_where_a_walk_would_send_it(snapshot, asked, sent) -> None:
+    config, ledger = SchedulingConfig.for_policy("llumdeck"), Ledger()
+    for seq, tokens in enumerate(sent):
+        ledger.sent(f"i{seq % 3}", seq, tokens)
+    queue = fleet_queue([asked])
+    walked = next_dispatches(queue, snapshot, ledger, config, holes={"i0": "other"})
+    assert walked == next_dispatches(queue, snapshot, ledger, config, holes={"i0": "other"}, request_id="r0")
+
+
+@examples
 @given(snapshot=clusters(), asked=requests)
 def test_a_request_that_fits_an_open_instance_is_not_held(snapshot, asked) -> None:
     config = SchedulingConfig.for_policy("llumdeck", dispatch={"unprefilled_limit_tokens": 0})
