@@ -36,7 +36,7 @@ from engine_agents.migration.desk import MigrationDesk
 from engine_agents.migration.ports import SourceLink
 from engine_agents.migration.transfer import ZmqTransfer
 from engine_agents.peer_link import PeerLink
-from engine_agents.status import StatusReporter, class_loads, load_rates, room_tokens
+from engine_agents.status import RateWindow, StatusReporter, class_loads, room_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class AgentServer:
         self._on_failure = on_failure
         self.dead = False
         self._last_load = _NO_LOAD
-        self._last_report: tuple[EngineLoad, float] | None = None
+        self._rates = RateWindow()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- life
@@ -207,9 +207,7 @@ class AgentServer:
         # Read what was seen before the load: the load may then only know more than we claim.
         seen = {gateway.incarnation: gateway.seen_seq for gateway in self.gateways.gateways()}
         load = self.load()
-        before, before_s = self._last_report or (load, now_s)
-        self._last_report = (load, now_s)
-        rates = load_rates(before, load, now_s - before_s)
+        rates = self._rates.rates(load, self._loop.time())
         info = self._info or _NO_INFO
         return InstanceStatus(
             instance_id=self.config.instance_id,

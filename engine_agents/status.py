@@ -32,27 +32,41 @@ MIGRATIONS_KEY = "migrations"
 OUTCOME_FIELD = "outcome"
 STREAM_LENGTH = 10_000
 PENDING_OUTCOMES = 1_000
+RATE_WINDOW_S = 1.0
 REDIS_TIMEOUT_S = 1.0
 RETRY_AFTER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRates:
-    """What two readings of the engine's counters say about the time between them."""
+    """What the engine's counters say about the recent past; zeros where nothing happened."""
 
     step_ms: float
+    """Mean over the steps since the last reading."""
     tokens_per_s: float
+    """Over about the last second: between two reports there may be a few tokens only."""
 
 
-def load_rates(before: EngineLoad, after: EngineLoad, elapsed_s: float) -> LoadRates:
-    """Mean step and token rate between two readings; zeros where nothing happened."""
-    steps = after.steps_total - before.steps_total
-    seconds = after.step_seconds_total - before.step_seconds_total
-    tokens = after.tokens_total - before.tokens_total
-    return LoadRates(
-        step_ms=1e3 * seconds / steps if steps > 0 else 0.0,
-        tokens_per_s=tokens / elapsed_s if elapsed_s > 0 else 0.0,
-    )
+class RateWindow:
+    """Readings of the engine's counters over the last second or so."""
+
+    def __init__(self) -> None:
+        self._readings: deque[tuple[float, EngineLoad]] = deque()
+
+    def rates(self, load: EngineLoad, now: float) -> LoadRates:
+        """Take a reading at ``now`` (any steady clock) and compare it with the earlier ones."""
+        _, last = self._readings[-1] if self._readings else (now, load)
+        self._readings.append((now, load))
+        while len(self._readings) > 2 and self._readings[1][0] <= now - RATE_WINDOW_S:
+            self._readings.popleft()
+        since, first = self._readings[0]
+        steps = load.steps_total - last.steps_total
+        seconds = load.step_seconds_total - last.step_seconds_total
+        elapsed_s = now - since
+        return LoadRates(
+            step_ms=1e3 * seconds / steps if steps > 0 else 0.0,
+            tokens_per_s=(load.tokens_total - first.tokens_total) / elapsed_s if elapsed_s > 0 else 0.0,
+        )
 
 
 def class_loads(load: EngineLoad) -> list[ClassLoad]:

@@ -9,7 +9,7 @@ import msgspec
 
 from engine_agents.engines.port import EngineLoad
 from engine_agents.messages import InstanceStatus, MigrateOut, MigrationOutcome
-from engine_agents.status import PENDING_OUTCOMES, StatusReporter, load_rates, room_tokens
+from engine_agents.status import PENDING_OUTCOMES, RateWindow, StatusReporter, room_tokens
 from tests.engine_agents.harness import eventually, gateway_to, running_agent
 
 PROMPT = list(range(100))
@@ -144,12 +144,17 @@ async def test_what_waits_for_redis_is_bounded():
     assert len(reporter._outcomes) == PENDING_OUTCOMES
 
 
-def test_rates_are_those_of_the_time_between_two_readings():
-    before = load(steps_total=10, step_seconds_total=1.0, tokens_total=100)
-    after = load(steps_total=14, step_seconds_total=1.2, tokens_total=180)
-    rates = load_rates(before, after, elapsed_s=2.0)
-    assert (round(rates.step_ms, 6), rates.tokens_per_s) == (50.0, 40.0)
-    assert load_rates(after, after, elapsed_s=2.0).step_ms == 0.0
+def test_rates_are_those_of_the_recent_past():
+    window = RateWindow()
+    readings = [load(steps_total=s, step_seconds_total=s / 10, tokens_total=20 * s) for s in range(40)]
+    rates = [window.rates(reading, now=index / 10) for index, reading in enumerate(readings)]
+    assert (rates[0].step_ms, rates[0].tokens_per_s) == (0.0, 0.0)
+    for rate in rates[1:]:
+        assert abs(rate.step_ms - 100.0) < 1e-6
+        assert abs(rate.tokens_per_s - 200.0) < 1e-6
+    idle = [window.rates(readings[-1], now=4.0 + index) for index in range(3)]
+    assert (idle[-1].step_ms, idle[-1].tokens_per_s) == (0.0, 0.0)
+    assert len(window._readings) < 20
 
 
 def test_room_leaves_out_what_is_reserved_and_what_waits():
