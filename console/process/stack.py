@@ -16,6 +16,8 @@ RAY_OBJECT_STORE_BYTES = 80_000_000
 RAY_LOGICAL_CPUS = 256
 """Ray's CPUs are places, not cores: engines share what the machine has."""
 STOP_STREAMS_WITHIN_S = 3
+PATIENCE_S = 600.0
+"""A start is given up only when the machine is not merely slow."""
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
@@ -49,7 +51,7 @@ def redis_child(options: Options, url: str) -> Child:
         name="redis",
         command=(str(redis_server()), *arguments),
         probe=probes.redis_answers,
-        ready_within_s=30.0,
+        ready_within_s=PATIENCE_S,
         stage=3,
         shown=False,
         hint=f"If its append-only file is damaged, move {data} away.",
@@ -92,7 +94,7 @@ def ray_child(options: Options, port: int, environment: dict[str, str]) -> Child
         ),
         environment={**environment, "PYTHONPATH": str(options.project_dir)},
         ready_line="Ray runtime started",
-        ready_within_s=90.0,
+        ready_within_s=PATIENCE_S,
         restartable=False,
         stage=2,
         shown=False,
@@ -110,7 +112,7 @@ def gateway_child(options: Options, environment: dict[str, str]) -> Child:
         ),
         environment=environment,
         probe=probes.is_serving(f"{options.gateway_url}/health"),
-        ready_within_s=180.0,
+        ready_within_s=PATIENCE_S,
     )
 
 
@@ -132,7 +134,7 @@ def console_child(options: Options, environment: dict[str, str]) -> Child:
         ),
         environment=environment,
         probe=probes.answers_http(f"{options.console_url}/healthz"),
-        ready_within_s=90.0,
+        ready_within_s=PATIENCE_S,
     )
 
 
@@ -147,7 +149,7 @@ def worker_child(name: str, queue: str, threads: int, environment: dict[str, str
         ),
         environment=environment,
         ready_line=" ready.",
-        ready_within_s=90.0,
+        ready_within_s=PATIENCE_S,
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-UP_WITHIN_S = 400.0
+UP_WITHIN_S = 800.0
 DOWN_WITHIN_S = 60.0
 """Far more than the promised 15 s: tests say what happens, benchmarks how fast."""
 

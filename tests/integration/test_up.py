@@ -21,7 +21,7 @@ import pytest
 from tests.integration import left_behind
 from tests.integration.running import Stack, eventually, manage
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1000)]
 
 TRACE = Path(os.environ.get("LLUMDECK_TRACES", "/nonexistent")) / "azure_llm_2023_conv.csv"
 MODEL = "llumdeck-tiny"
