@@ -17,6 +17,12 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 120.0
+_ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_ADDRESS": "",
+    # Else a token that lies in the home directory decides whether its clients are let in.
+    "RAY_AUTH_MODE": "disabled",
+}
 
 
 @contextlib.contextmanager
@@ -30,7 +36,7 @@ def own_ray(cpus: int = 8) -> Iterator[str]:
             _command(port, folder, cpus),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""},
+            env={**os.environ, **_ENVIRONMENT},
             start_new_session=True,
         )
     try:
