@@ -38,7 +38,7 @@ from engine_agents.messages import (
 )
 from engine_agents.serve import AgentServer
 
-PATIENCE_S = 25.0
+PATIENCE_S = 60.0
 _decoder = msgspec.msgpack.Decoder(ToGateway)
 
 
@@ -183,14 +183,17 @@ class BareGateway:
             async with asyncio.timeout(PATIENCE_S), self._changed:
                 await self._changed.wait_for(condition)
         except TimeoutError:
-            progress = {name: len(tokens) for name, tokens in self.tokens.items()}
-            raise AssertionError(f"waited in vain for {what or condition}: tokens {progress}") from None
+            progress = {n: len(tokens) for n, tokens in self.tokens.items() if n not in self.finished}
+            raise AssertionError(f"waited in vain for {what or condition}; unfinished: {progress}") from None
 
     async def until_tokens(self, request_id: str, count: int) -> None:
         await self.until(lambda: len(self.tokens[request_id]) >= count, f"{count} tokens of {request_id}")
 
     async def until_finished(self, *request_ids: str) -> None:
-        await self.until(lambda: all(name in self.finished for name in request_ids), f"end of {request_ids}")
+        def left() -> list[str]:
+            return [name for name in request_ids if name not in self.finished]
+
+        await self.until(lambda: not left(), "requests to finish")
 
     async def until_adoptions(self, count: int) -> None:
         await self.until(lambda: len(self.adopted) >= count, f"{count} adoptions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from engine_agents.engines.paced_wire import FINISHED_LENGTH
@@ -89,6 +90,18 @@ async def test_draining_refuses_new_work_and_finishes_the_old():
         await gateway.until_finished("old")
         assert not agent.set_accepting(True, lease_epoch=2), "an older lease epoch commands no more"
         assert agent.counters["stale_epochs"] == 1
+
+
+async def test_stopping_with_grace_lets_requests_end_and_takes_no_new_ones():
+    async with running_agent(gateway_timeout_s=1.0) as agent, gateway_to(agent) as gateway:
+        await gateway.add("a", "old", PROMPT, max_tokens=2500)
+        await gateway.until_tokens("old", 2)
+        stopping = asyncio.create_task(agent.stop(grace_s=60.0))
+        await asyncio.sleep(0)
+        refused = await gateway.add("a", "new", PROMPT)
+        await gateway.until_finished("old")
+        assert gateway.refused[refused].reason == "draining"
+        await stopping
 
 
 async def test_abort_frees_the_blocks():
