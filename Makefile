@@ -11,6 +11,8 @@ WHEELS          ?= $(TORCH_CPU_INDEX)/torch/
 # Options of `make up` and `make demo`; empty means the default (see `make help`).
 ENGINES ?=
 MODEL ?=
+KV_MEMORY_MIB ?=
+MAX_MODEL_LEN ?=
 HOST ?=
 CONSOLE_PORT ?=
 GATEWAY_PORT ?=
@@ -20,6 +22,7 @@ ARGS ?=
 export REDIS_URL DATABASE_URL RAY_ADDRESS
 
 OPTIONS = $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model '$(MODEL)') $(if $(HOST),--host $(HOST)) \
+          $(if $(KV_MEMORY_MIB),--kv-memory-mib $(KV_MEMORY_MIB)) $(if $(MAX_MODEL_LEN),--max-model-len $(MAX_MODEL_LEN)) \
           $(if $(CONSOLE_PORT),--console-port $(CONSOLE_PORT)) $(if $(GATEWAY_PORT),--gateway-port $(GATEWAY_PORT)) \
           $(ARGS)
 RUN     = exec $(if $(STATE_DIR),env LLUMDECK_STATE_DIR='$(STATE_DIR)') $(VENV)/bin/python manage.py
@@ -37,7 +40,7 @@ help:
 	@echo "make clean   delete what was built or installed here (.venv, frontend output); data in .llumdeck stays"
 	@echo
 	@echo "options of up and demo: ENGINES=2 MODEL=folder-or-hub-name CONSOLE_PORT=8800 GATEWAY_PORT=8801"
-	@echo "  HOST=127.0.0.1 STATE_DIR=.llumdeck REDIS_URL=... DATABASE_URL=... RAY_ADDRESS=... ARGS='--help'"
+	@echo "  KV_MEMORY_MIB=64 MAX_MODEL_LEN=4096 HOST=127.0.0.1 STATE_DIR=.llumdeck REDIS_URL=... DATABASE_URL=... RAY_ADDRESS=... ARGS='--help'"
 
 python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \

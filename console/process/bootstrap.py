@@ -69,7 +69,7 @@ def _pool(options: Options) -> Pool:
         served_model=options.served_name,
         model_path=options.model_path,
         engine_args=engine_args,
-        kv_memory_bytes=options.kv_memory_mib * 2**20,
+        kv_memory_bytes=options.kv_memory_bytes,
         resources={"num_gpus": 1} if options.gpus else {"num_cpus": 1},
         min_instances=1,
         max_instances=MAX_INSTANCES,

@@ -61,8 +61,8 @@ def _raise_if_broken(states: dict[str, tuple[str, str]], options: Options) -> No
     for name, (state, cause) in states.items():
         if state in BROKEN:
             raise StackError(
-                f"engine {name} {cause.rstrip('.')}. Logs: {options.state_dir / 'logs'}. "
-                "Is the model fit for this machine, and is there memory for it?"
+                f"engine {name} {cause.rstrip('.')}. (Sizes are set by KV_MEMORY_MIB and MAX_MODEL_LEN; "
+                f"its log is in {options.state_dir / 'logs'}.)"
             )
 
 

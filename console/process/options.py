@@ -7,6 +7,9 @@ from pathlib import Path
 
 TINY_MODEL = "tiny"
 POOL = "default"
+TINY_KV_MIB = 64
+CPU_KV_MIB = 1024
+GPU_KV_MIB = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Options:
     served_model: str = ""
     """What clients ask for; empty: made from ``model``."""
     max_model_len: int = 0
-    kv_memory_mib: int = 64
+    kv_memory_mib: int = 0
+    """KV cache per engine; 0: what suits the model and the machine."""
     host: str = "127.0.0.1"
     console_port: int = 8800
     gateway_port: int = 8801
@@ -50,6 +54,12 @@ class Options:
         if self.served_model:
             return self.served_model
         return "llumdeck-tiny" if self.is_tiny else self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def kv_memory_bytes(self) -> int:
+        """The tiny model gets little, so that its memory can be seen to fill."""
+        suitable_mib = TINY_KV_MIB if self.is_tiny else GPU_KV_MIB if self.gpus else CPU_KV_MIB
+        return (self.kv_memory_mib or suitable_mib) * 2**20
 
     @property
     def shown_host(self) -> str:

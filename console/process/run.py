@@ -131,7 +131,7 @@ class Run:
         if not options.is_tiny:
             preflight.check_model(options.model)
         if not options.ignore_memory:
-            preflight.check_memory(options.engines, options.kv_memory_mib * 2**20)
+            preflight.check_memory(options.engines, options.kv_memory_bytes if not options.gpus else 0)
         if options.redis_url:
             await preflight.check_redis()
         if options.ray_address:

@@ -173,6 +173,8 @@ LOGGING = {
     "loggers": {
         name: {"level": env.text("LLUMDECK_CELERY_LOG_LEVEL", "WARNING")}
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")
-    },
+    }
+    # It warns whenever it is connected outside the main thread, as here it always is.
+    | {"ray._private.utils": {"level": "ERROR"}},
     "root": {"handlers": ["stderr"], "level": env.text("LLUMDECK_LOG_LEVEL", "INFO")},
 }

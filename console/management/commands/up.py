@@ -41,7 +41,7 @@ class Command(BaseCommand):
         add("--model", default=TINY_MODEL, help="folder or hub name; default: a tiny one made here")
         add("--served-model", default="", help="what clients ask for; default: the model's own name")
         add("--max-model-len", type=int, default=0, help="longest request in tokens; default: the model's")
-        add("--kv-memory-mib", type=_count, default=64, help="KV cache per engine (default 64 MiB)")
+        add("--kv-memory-mib", type=_count, default=0, help="KV cache per engine; default: by model, machine")
 
     def handle(self, *args: Any, **given: Any) -> None:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # our own probes are no news
