@@ -22,7 +22,7 @@ from engine_agents.migration.handshake import (
     SourceAction,
     SourceEvent,
 )
-from tests.engine_agents.handshake_world import OURS, OVER, THEIRS, World, successors
+from tests.engine_agents.migration.handshake_world import OURS, OVER, THEIRS, World, successors
 
 HARMLESS = (MoveState.IDLE, *FINAL)
 
