@@ -28,8 +28,11 @@ PARTS = [
     Part("types", [[str(BIN / "mypy"), *TYPED]]),
     Part("contracts", [[str(BIN / "lint-imports")]]),
     Part("frontend", [[sys.executable, "requirements/build_frontend.py", "--check"]]),
-    Part("unit", [[*PYTEST, "-n", "2", "-m", "not engine and not ray and not browser and not gpu"]]),
-    Part("integration", [[*PYTEST, "-m", "(engine or ray) and not browser and not gpu"]]),
+    Part(
+        "unit",
+        [[*PYTEST, "-n", "2", "-m", "not engine and not ray and not workers and not browser and not gpu"]],
+    ),
+    Part("integration", [[*PYTEST, "-m", "(engine or ray or workers) and not browser and not gpu"]]),
     Part("browser", [[*PYTEST, "-m", "browser and not gpu"]]),
 ]
 
