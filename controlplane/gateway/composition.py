@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from django.db import DatabaseError, close_old_connections
@@ -40,13 +41,22 @@ def options_from(args: argparse.Namespace, port: int) -> Options:
         engine_args["max_model_len"] = args.max_model_len
     if pool and pool.engine != Pool.Engine.VLLM and not args.model:
         raise StartError(f"pool {args.pool!r} is simulated and has no tokenizer; give --model.")
+    path = args.model or pool.model_path  # type: ignore[union-attr]
+    _check_model(path)
     model = FrontHalfConfig(
-        model=args.model or pool.model_path,  # type: ignore[union-attr]
+        model=path,
         served_model=args.served_model_name or pool.served_model,  # type: ignore[union-attr]
         engine_args=engine_args,
     )
     gateway_id = args.gateway_id or f"gateway-{secrets.token_hex(4)}"
     return Options(gateway_id, args.pool, model, url=f"http://{args.host}:{port}")
+
+
+def _check_model(model: str) -> None:
+    """A folder is looked at before vLLM is loaded, which takes seconds."""
+    folder = Path(model)
+    if model.startswith(("/", ".", "~")) and not (folder / "config.json").is_file():
+        raise StartError(f"{model!r} holds no config.json: give a model's folder, or a hub name, as --model.")
 
 
 def _pool(name: str, *, needed: bool) -> Pool | None:

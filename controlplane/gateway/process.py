@@ -88,7 +88,7 @@ class GatewayProcess:
     async def start(self) -> None:
         """Build the front half (seconds), then follow the fleet. Raises what building raises."""
         journal = Journal(self)
-        self.gateway = gateway = Gateway(
+        gateway = Gateway(
             model=self._options.model.served_model,
             journal=journal,
             view=self.view,
@@ -98,6 +98,7 @@ class GatewayProcess:
         gateway.front = self._front = await self._ports.build_front(self._options.model, gateway)
         gateway.links = Links(self._self(gateway.front), gateway, self._ports.clock)
         gateway.router = Router(self.view, gateway.links, self._ledger, journal)
+        self.gateway = gateway
         self._start_tasks(gateway)
         self.door.inner = gateway.front.app
 

@@ -216,7 +216,8 @@ def _vllm_config(config: FrontHalfConfig) -> VllmConfig:
             logging_config=LoggingConfig(configure_logging=False),
         )
     except (OSError, ValueError, TypeError) as error:
-        raise FrontHalfError(f"model {config.model!r} cannot be read: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise FrontHalfError(f"model {config.model!r} cannot be read: {reason}") from error
 
 
 def _serve_args(config: FrontHalfConfig) -> Namespace:

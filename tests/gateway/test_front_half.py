@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from controlplane.gateway.process import Rules
 from controlplane.scheduling.config import SchedulingConfig
@@ -282,3 +284,41 @@ class TestLosingInstances:
         for _ in range(4):
             reply = client.completions.create(model=MODEL, prompt="x", max_tokens=2)
             assert record_of(agents, reply.id).instance_ids == ("b",)
+
+
+class TestFuzz:
+    """Whatever a client sends: no 5xx, no dead engine, no request left behind (faults 35)."""
+
+    values = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=False),
+        st.text(max_size=20),
+        st.lists(st.integers(-5, 300), max_size=5),
+        st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
+    )
+    fields = st.sampled_from(
+        ["prompt", "max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "logprobs"]
+        + ["echo", "suffix", "best_of", "logit_bias", "presence_penalty", "frequency_penalty", "priority"]
+        + ["stream_options", "service_tier", "min_tokens", "ignore_eos", "stop_token_ids", "bad_words"]
+        + ["response_format", "repetition_penalty", "truncate_prompt_tokens", "prompt_logprobs", "user"]
+        + ["use_beam_search", "add_special_tokens", "include_stop_str_in_output", "kv_transfer_params"]
+        + ["vllm_xargs", "cache_salt", "request_id", "session_id", "allowed_token_ids", "tools"]
+    )
+
+    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(fields, values, max_size=5), st.booleans())
+    def test_no_body_breaks_anything(
+        self, agents: Fleet, raw: httpx.Client, fields: dict[str, Any], chat: bool
+    ) -> None:
+        body: dict[str, Any] = {"model": MODEL, "max_tokens": 4, **fields}
+        if chat:
+            body["messages"] = [{"role": "user", "content": str(body.pop("prompt", "x"))}]
+        else:
+            body.setdefault("prompt", "x")
+        reply = raw.post("/v1/chat/completions" if chat else "/v1/completions", json=body)
+        assert reply.status_code < 500, (reply.status_code, reply.text, body)
+        if reply.status_code != 200:
+            assert reply.json()["error"]["message"]
+        agents.wait_for(lambda: agents.gateway.open_requests == 0)
