@@ -61,6 +61,7 @@ async def test_a_dead_engine_is_noticed_and_reported_once():
     deaths: list[str] = []
     async with running_agent("a") as server, gateway_to(server) as gateway:
         server._on_failure = deaths.append
+        await gateway.until(lambda: "a" in gateway.heartbeats)
 
         def dead() -> None:
             raise RuntimeError("the engine's thread has ended")
