@@ -27,7 +27,7 @@ from controlplane.scheduling.decisions import (
     Undrain,
 )
 from controlplane.scheduling.ledger import NO_LEDGER, Ledger
-from controlplane.scheduling.load import freeness, headroom_tokens
+from controlplane.scheduling.load import Classes, freeness, headroom_tokens
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
 
 
@@ -75,6 +75,11 @@ class _Case:
     ledger: Ledger
     holes: Mapping[str, str]
 
+    @property
+    def classes(self) -> Classes:
+        """The classes whose headroom counts in this policy's freeness."""
+        return self.snapshot.classes if policies.POLICIES[self.config.policy].headroom_moves else {}
+
 
 def explain(
     snapshot: ClusterSnapshot,
@@ -104,7 +109,7 @@ def explain(
 def _numbers(
     case: _Case, instance: InstanceSnapshot, role: str, score: float | None, reason: str = ""
 ) -> CandidateNumbers:
-    classes = case.snapshot.classes
+    classes = case.classes
     return CandidateNumbers(
         instance_id=instance.instance_id,
         role=role,
@@ -206,7 +211,7 @@ def _migrate(case: _Case, decision: Migrate) -> Explanation:
     rules = case.config.rescheduling
     rows = []
     for instance in case.snapshot.instances:
-        value = freeness(instance, case.snapshot.classes)
+        value = freeness(instance, case.classes)
         reason = rescheduling.destination_reason(instance, value, case.ledger, case.config)
         role = _role(instance, decision.destination_id, reason)
         if instance.instance_id == decision.source_id:
@@ -238,7 +243,7 @@ def _other_source(case: _Case, decision: Migrate) -> str:
         return f"{decision.need_tokens} tokens more of free memory at the source."
     source = next(i for i in case.snapshot.instances if i.instance_id == decision.source_id)
     threshold = rescheduling.effective_threshold(case.config.rescheduling.source_threshold_tokens, source)
-    missing = threshold - freeness(source, case.snapshot.classes)
+    missing = threshold - freeness(source, case.classes)
     return f"{missing:.0f} tokens more of freeness at the source (threshold {threshold:.0f} per request)."
 
 

@@ -29,6 +29,8 @@ class Policy:
     score: scores.Score
     reschedules: bool = False
     priorities: bool = False
+    headroom_moves: bool = False
+    """A class's headroom also drives running requests of others off its instance (the paper)."""
     in_flight_accounting: bool = False
     late_binding: bool = False
 
@@ -44,13 +46,21 @@ POLICIES: dict[str, Policy] = {
         ),
         Policy("infaas++", "Most reported room per request; no migration.", scores.reported_freeness),
         Policy("llumnix_base", "Llumnix without priorities.", scores.reported_freeness, reschedules=True),
-        Policy("llumnix", "The paper's rules.", scores.reported_freeness, reschedules=True, priorities=True),
+        Policy(
+            "llumnix",
+            "The paper's rules.",
+            scores.reported_freeness,
+            reschedules=True,
+            priorities=True,
+            headroom_moves=True,
+        ),
         Policy(
             "llumnix_ledger",
             "The paper's rules with in-flight accounting.",
             scores.accounted_freeness,
             reschedules=True,
             priorities=True,
+            headroom_moves=True,
             in_flight_accounting=True,
         ),
         Policy(
@@ -134,7 +144,7 @@ def plan(
     ``ledger`` is what the caller knows to be on its way to the instances, if anything.
     """
     policy = POLICIES[config.policy]
-    classes = snapshot.classes if policy.priorities else {}
+    classes = snapshot.classes if policy.headroom_moves else {}
     decisions: tuple[Decision, ...] = ()
     sources: frozenset[str] = frozenset()
     holes: Mapping[str, str] = {}

@@ -58,6 +58,10 @@ def simulate(workload: Workload, config: SimulationConfig) -> SimulationResult:
     return _Simulation(workload, config).run()
 
 
+PATIENCE_S = 600.0
+"""Virtual time without any event but ticks, after which a simulation gives up."""
+
+
 class _Simulation:
     def __init__(self, workload: Workload, config: SimulationConfig) -> None:
         self.config = config
@@ -92,6 +96,7 @@ class _Simulation:
         self.decisions = 0
         self.holes_opened = 0
         self.end_s = 0.0
+        self.idle_since_s = 0.0
 
     # ------------------------------------------------------------------ the loop
 
@@ -307,6 +312,10 @@ class _Simulation:
     # ------------------------------------------------------------------ the rebalancing loop
 
     def _tick(self, now: float, _: object) -> None:
+        if not len(self.events):
+            self._stuck(now)
+        else:
+            self.idle_since_s = now
         self.events.push(now + self.config.tick_s, events.TICK, self._tick, None)
         if now >= self.next_sample_s:
             self.next_sample_s += self.config.sample_s
@@ -328,6 +337,15 @@ class _Simulation:
             held, self.held = self.held, []
             for profile, sequence in held:
                 self._bind_now(profile, sequence, now)
+
+    def _stuck(self, now: float) -> None:
+        """Nothing can happen but what a tick decides: who never places a request must not hang."""
+        if now - self.idle_since_s > PATIENCE_S:
+            names = sorted(self.waiting) or [profile.request_id for profile, _ in self.held]
+            raise SimulationError(
+                f"nothing has happened for {PATIENCE_S:g} s and {self.open} requests are open; "
+                f"{self.policy.policy} places none of the waiting: {', '.join(names[:5]) or 'none waits'}"
+            )
 
     def _hand_back(self, wanted: bool) -> None:
         """Told to the engines with the loop's next message; it changes rarely."""

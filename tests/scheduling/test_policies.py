@@ -8,6 +8,7 @@ from controlplane.scheduling.config import POLICY_NAMES, SchedulingConfig
 from controlplane.scheduling.decisions import Hole, Migrate, ScaleUp
 from controlplane.scheduling.policies import POLICIES, PlanState, plan
 from controlplane.scheduling.scaling import ScalingState
+from controlplane.scheduling.snapshot import ClassUse
 from tests.scheduling.clusters import cluster, instance, request
 
 FULL = {"used_tokens": 8100, "running": 10}
@@ -20,6 +21,15 @@ def test_only_policies_that_reschedule_do(policy: str) -> None:
     assert bool(decisions) == POLICIES[policy].reschedules
     off = SchedulingConfig.for_policy(policy, rescheduling={"enabled": False})
     assert plan(snapshot, PlanState(), off) == ((), PlanState())
+
+
+def test_headroom_drives_running_requests_off_only_where_the_paper_says_so() -> None:
+    hosting = instance("a", used_tokens=1700, running=5, classes=(ClassUse("interactive", 1, 0, 500),))
+    snapshot = cluster(hosting, instance("b"))
+    moving = {
+        name for name in POLICY_NAMES if plan(snapshot, PlanState(), SchedulingConfig.for_policy(name))[0]
+    }
+    assert moving == {"llumnix", "llumnix_ledger"}
 
 
 def test_scaling_is_for_every_policy() -> None:

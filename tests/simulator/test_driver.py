@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.scheduling.config import POLICY_NAMES, SchedulingConfig
-from controlplane.simulator import latency
+from controlplane.simulator import driver, latency
 from controlplane.simulator.driver import SimulationConfig, SimulationError, SimulationResult, simulate
 from controlplane.simulator.workloads import SimRequest, Workload, generate
 
@@ -161,6 +161,12 @@ def test_bad_configuration_names_the_field(changes, words: str) -> None:
     good = {"policy": SchedulingConfig(), "instances": 1, "latency": MODEL}
     with pytest.raises(SimulationError, match=words):
         SimulationConfig(**{**good, **changes})
+
+
+def test_a_policy_that_places_nobody_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver.queueing, "next_dispatches", lambda *args, **options: [])
+    with pytest.raises(SimulationError, match="llumdeck places none of the waiting: 7"):
+        simulated(Workload("lost", [SimRequest(7, 0.0, 10, 5)], {}), "llumdeck")
 
 
 def test_an_empty_workload_is_refused() -> None:
