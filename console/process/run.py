@@ -23,6 +23,7 @@ from console.process.options import Options
 from console.process.output import Terminal
 from console.process.run_directory import RunDirectory
 from console.process.supervisor import Supervisor
+from console.settings import env
 from controlplane.fleet.tasks import reconcile_fleet
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Run:
             "LLUMDECK_STATE_DIR": str(options.state_dir),
             "TMPDIR": str(scratch),
             "PYTHONUNBUFFERED": "1",
-            "VLLM_CACHE_ROOT": str(options.state_dir / "cache" / "vllm"),
+            "VLLM_CACHE_ROOT": env.text("VLLM_CACHE_ROOT", str(options.state_dir / "cache" / "vllm")),
             "VLLM_CONFIG_ROOT": str(options.state_dir / "cache" / "vllm-config"),
             "RAY_ADDRESS": options.ray_address,
             **stack.RAY_ENVIRONMENT,

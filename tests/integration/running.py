@@ -64,6 +64,8 @@ def manage(
 def environment(state_dir: Path, **variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
     return {
+        # What vLLM finds out about models is the same for every state: it need not find out again.
+        "VLLM_CACHE_ROOT": str(Path.home() / ".cache" / "vllm"),
         **kept,
         "DJANGO_SETTINGS_MODULE": "console.settings.development",
         "LLUMDECK_STATE_DIR": str(state_dir),
