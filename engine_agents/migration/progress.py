@@ -26,7 +26,7 @@ class Departure:
 
 @dataclass(slots=True)
 class Progress:
-    """What is measured of it. Times are of the source's event loop."""
+    """What is measured of it. Times are ``perf_counter`` (an event loop's clock may tick in ms)."""
 
     stages: list[StageRecord] = field(default_factory=list)
     stage_began_at: float = 0.0

@@ -187,7 +187,7 @@ class OutgoingMove:
         if before is MoveState.COPYING and state is not MoveState.COPYING and self._copying is not None:
             self._copying.cancel()
         if self.machine.final:
-            self.progress.end_pause(self._loop.time())
+            self.progress.end_pause(time.perf_counter())
         if state is not before and state in (MoveState.RESERVING, MoveState.FREEZING, MoveState.IN_DOUBT):
             self._report()
 
@@ -212,7 +212,7 @@ class OutgoingMove:
                 self._tell_self(SourceEvent.GONE, str(error))
                 return
             self.progress.tokens_at_start = self._pinned.total_tokens
-        self.progress.begin_stage(self._loop.time())
+        self.progress.begin_stage(time.perf_counter())
         if not await self._link.send(self._reservation(image), within_s=self._host.config.stage_timeout_s):
             self._tell_self(SourceEvent.LINK_LOST, "the destination cannot be reached")
 
@@ -230,7 +230,7 @@ class OutgoingMove:
         except MoveImpossible as error:
             self._tell_self(SourceEvent.NOT_FREEZABLE, str(error))
             return
-        self.progress.frozen_at = self._loop.time()
+        self.progress.frozen_at = time.perf_counter()
         self._tell_self(SourceEvent.FROZEN)
 
     async def _commit(self) -> None:
@@ -319,7 +319,7 @@ class OutgoingMove:
             return Happening(SourceEvent.CAUGHT_UP, stage=-1)  # refused by the table, and counted
         self._pinned = None
         self._next_block = copied.first_block + copied.blocks
-        duration_s = self._loop.time() - self.progress.stage_began_at
+        duration_s = time.perf_counter() - self.progress.stage_began_at
         try:
             self._pinned = await self._pin()
         except MoveImpossible as error:
