@@ -31,7 +31,11 @@ export function ClassStrip({ row, load, trend }: StripProps) {
           <span className={load.waiting ? "strong" : ""}>{count(load.waiting)} waiting</span>
         </span>
         <span>
-          {met ? `in target, objective ${percent(row.objective, 0)}` : "nothing finished in the last minute"}
+          {met
+            ? `in target, objective ${percent(row.objective, 0)}`
+            : row.requests === null
+              ? "no gateway reports now"
+              : "nothing finished in the last minute"}
         </span>
       </div>
       <Bullet name="TTFT" p50={row.ttft_p50_ms} p99={row.ttft_p99_ms} target={row.ttft_target_ms} />

@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 import { age } from "../lib/format";
 import { useLiveStore, useView } from "../live/context";
 import { LATE_S, STALE_S } from "../live/freshness";
+import type { LiveState } from "../live/reducer";
 import type { Connection } from "../live/socket";
 
 /** The line to the console: live with the data's age, late, stale, lost with the next try, or paused. */
@@ -18,14 +19,23 @@ export function ConnectionLabel() {
     return <LostLabel connection={connection} silentFor={silentFor} known={state !== null} />;
   if (connection.kind === "refused") return <span className="age age-stale">Signed out</span>;
   if (state === null) return <span className="age age-unknown">Connecting…</span>;
-  const kind = silentFor < LATE_S ? "live" : silentFor < STALE_S ? "late" : "stale";
+  const old = dataAge(state, now, silentFor);
+  const kind = old < LATE_S ? "live" : old < STALE_S ? "late" : "stale";
   return (
     <span className={`age age-${kind}`} role="status">
       <span className="age-dot" aria-hidden />
       <span>{{ live: "Live", late: "Late", stale: "Stale" }[kind]}</span>
-      <span className="age-value t3">{age(silentFor)} ago</span>
+      <span className="age-value t3">{age(old)} ago</span>
     </span>
   );
+}
+
+/** Age of the newest thing shown: the last frame, or the freshest report where instances are known. */
+function dataAge(state: LiveState, now: number, silentFor: number): number {
+  const heard = [...state.instances.values()].flatMap((item) =>
+    item.heard_at === null ? [] : [item.heard_at],
+  );
+  return heard.length ? Math.max(silentFor, now - Math.max(...heard)) : silentFor;
 }
 
 function LostLabel({

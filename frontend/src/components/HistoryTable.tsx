@@ -20,7 +20,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
   if (narrow) return <HistoryList moves={moves} now={now} />;
   return (
     <div className="scroll-x">
-      <table className="table">
+      <table className="table tight">
         <thead>
           <tr>
             <th>Move</th>

@@ -77,12 +77,10 @@ function Person() {
   return (
     <Menu position="top-start" width={200}>
       <Menu.Target>
-        <button
-          type="button"
-          className="rail-link person"
-          aria-label={`${me.username}, ${me.role}: settings`}
-        >
-          <span className="avatar">{me.username.slice(0, 2).toUpperCase()}</span>
+        <button type="button" className="rail-link person">
+          <span className="avatar" aria-hidden>
+            {me.username.slice(0, 2).toUpperCase()}
+          </span>
           <span className="rail-name">
             {me.username} <span className="t3">{me.role}</span>
           </span>

@@ -1,6 +1,6 @@
 // What the numbers of the fleet add up to. Pure; every screen takes its sums from here, so that they agree.
 
-import { freshness } from "../live/freshness";
+import { freshness, STALE_S } from "../live/freshness";
 import type { LiveState } from "../live/reducer";
 import type { Instance, Migration, SloClass } from "../live/types";
 
@@ -166,6 +166,11 @@ export function runningMoves(state: LiveState): Migration[] {
   return [...state.migrations.values()]
     .filter((move) => move.ended_at === null)
     .sort((a, b) => b.started_at - a.started_at || a.id.localeCompare(b.id));
+}
+
+/** Running moves of which there was news lately: only those are drawn as going on. */
+export function liveMoves(state: LiveState, now: number): Migration[] {
+  return runningMoves(state).filter((move) => now - move.updated_at < STALE_S);
 }
 
 export function endedMoves(state: LiveState): Migration[] {

@@ -32,7 +32,7 @@ export function problems(state: LiveState, instances: readonly Instance[], now: 
   return [
     ...fitsNowhere(instances, now),
     ...hurtClass(state),
-    ...silentInstances(instances, now),
+    ...silentInstances(state, instances, now),
     ...failedInstances(instances),
     ...loopAway(state, now),
     ...fullInstances(instances, now),
@@ -70,7 +70,9 @@ function hurtClass(state: LiveState): Problem[] {
   });
 }
 
-function silentInstances(instances: readonly Instance[], now: number): Problem[] {
+function silentInstances(state: LiveState, instances: readonly Instance[], now: number): Problem[] {
+  // Without Redis no report can arrive: that is one problem, told above, not one per instance.
+  if (state.degraded.redis) return [];
   const silent = instances
     .filter((item) => freshness(item.heard_at, now).freshness === "stale")
     .sort((a, b) => (a.heard_at ?? 0) - (b.heard_at ?? 0));

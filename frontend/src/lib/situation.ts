@@ -49,7 +49,7 @@ export function situation(state: LiveState, instances: readonly Instance[], now:
     ...head,
     who: who(state, sums),
     where: where(instances, sums, now),
-    doing: doing(state, instances),
+    doing: doing(state, instances, now),
     proof: proof(state),
     suspect: suspect && (usedShare(suspect) ?? 0) >= FULL_SHARE ? suspect.id : null,
   };
@@ -177,9 +177,11 @@ function allWell(state: LiveState, sums: Totals): Headline {
 function who(state: LiveState, sums: Totals): Cell {
   const title = "Who is hurt";
   const hurt = hurtClasses(state);
-  const waiting = sums.waiting
-    ? `${plural(sums.waiting, "request waits", "requests wait")} for memory.`
-    : "No request waits for memory.";
+  const waiting = !sums.fresh
+    ? "Waiting requests cannot be seen now."
+    : sums.waiting
+      ? `${plural(sums.waiting, "request waits", "requests wait")} for memory.`
+      : "No request waits for memory.";
   const first = hurt[0];
   if (!first) {
     const known = byRank(state).some((row) => attained(row) !== null);
@@ -219,8 +221,17 @@ function where(instances: readonly Instance[], sums: Totals, now: number): Cell 
   };
 }
 
-function doing(state: LiveState, instances: readonly Instance[]): Cell {
+function doing(state: LiveState, instances: readonly Instance[], now: number): Cell {
   const title = "What Llumdeck is doing";
+  const { redis } = state.degraded;
+  if (redis) {
+    const wait = age(Math.max(0, redis.next_try_at - now));
+    return {
+      title,
+      main: `Trying again in ${wait}, attempt ${count(redis.attempts + 1)}`,
+      detail: "Gateways dispatch on the last status and their own counts. Nothing new is moved.",
+    };
+  }
   const moves = runningMoves(state);
   const draining = instances.filter(isDraining);
   if (moves.length === 0 && draining.length === 0) {

@@ -20,12 +20,12 @@ const STOPS: StopRule[] = [
   {
     match: /finish|gone|over|not here|unknown request/i,
     short: "Request finished first",
-    long: (move) => `The request finished on ${move.source} before the copy ended.`,
+    long: (move) => `the request finished on ${move.source} before the copy ended.`,
   },
   {
     match: /preempt/i,
     short: "Preempted at the source",
-    long: (move) => `The request was preempted on ${move.source}; it waits there.`,
+    long: (move) => `the request was preempted on ${move.source}; it waits there.`,
   },
   {
     match: /room|memory|blocks/i,
@@ -40,7 +40,7 @@ const STOPS: StopRule[] = [
   {
     match: /time|no answer|silent|unreachable/i,
     short: "No answer in time",
-    long: (move) => `No answer in stage ${move.stages.length}; it goes on at ${move.source}.`,
+    long: (move) => `no answer in stage ${move.stages.length}; it goes on at ${move.source}.`,
   },
   {
     match: /drain|stopping/i,

@@ -2,7 +2,7 @@ import { useSearchParams } from "react-router";
 import { FleetLegend, FleetList, FleetTable } from "../components/FleetTable";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
-import { byRank, runningMoves, stateWord, totals } from "../lib/fleet";
+import { byRank, liveMoves, stateWord, totals } from "../lib/fleet";
 import { count, percentNumber } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
 import { useShown } from "../live/context";
@@ -91,7 +91,7 @@ export default function Instances() {
         ) : (
           <div className="scroll-x">
             <div className="fleet-wide">
-              <FleetTable instances={shown} moves={runningMoves(state)} now={now} />
+              <FleetTable instances={shown} moves={liveMoves(state, now)} now={now} />
             </div>
           </div>
         )}
