@@ -17,6 +17,7 @@ from engine_agents.engines.port import AddOutcome, Engine, EngineInfo, MoveImpos
 from engine_agents.gateway_link import Gateway, GatewayLink
 from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
+    PROTOCOL_VERSION,
     Abort,
     Add,
     GrantMove,
@@ -81,7 +82,7 @@ class Intake:
         return Ready(
             instance_id=self._host.config.instance_id,
             incarnation=self._host.incarnation,
-            protocol_version=hello.protocol_version,
+            protocol_version=PROTOCOL_VERSION,
             engine=info.engine,
             engine_version=info.engine_version,
             served_model=info.served_model,

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+import zmq
+import zmq.asyncio
+
 from engine_agents.engines.paced_wire import FINISHED_LENGTH
-from engine_agents.messages import Hello, encode
+from engine_agents.messages import PROTOCOL_VERSION, Hello, Ready, encode
 from tests.engine_agents.harness import BareGateway, eventually, gateway_to, idle, running_agent
 
 PROMPT = list(range(3, 40))
@@ -144,6 +148,26 @@ async def test_rubbish_on_the_wire_is_counted_and_harms_nobody():
         await gateway.add("a", "one", PROMPT, max_tokens=4)
         await gateway.until_finished("one")
         assert agent.gateways.refused_messages == 4
+
+
+async def test_a_gateway_of_another_protocol_is_told_ours_and_not_served():
+    async with running_agent() as agent:
+        context = zmq.asyncio.Context()
+        socket = context.socket(zmq.DEALER)
+        socket.connect(agent.data_endpoint)
+        await socket.send(encode(Hello(gateway_id="g", incarnation="i", protocol_version=99)))
+        ready = msgspec.msgpack.decode(await socket.recv(), type=Ready)
+        assert ready.protocol_version == PROTOCOL_VERSION != 99
+        assert not agent.gateways.gateways()
+        context.destroy(linger=0)
+
+
+async def test_a_gateway_of_another_engine_version_is_refused_by_name():
+    async with running_agent() as agent, gateway_to(agent) as gateway:
+        next(iter(agent.gateways.gateways())).engine_version = "0.0.1"
+        refused = await gateway.add("a", "one", PROMPT)
+        await gateway.until(lambda: refused in gateway.refused)
+        assert gateway.refused[refused].reason == "version"
 
 
 async def test_preemption_loses_no_token_and_is_told():
