@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,6 +120,20 @@ def freeze_and_thaw(traveller: Traveller, destination: Site, rng: random.Random)
     traveller.site.engine.thaw(traveller.engine_id).result(PATIENCE_S)
 
 
+def preempt(traveller: Traveller, destination: Site, rng: random.Random) -> None:
+    """What the scheduler does when no block is free."""
+    serving = traveller.site.engine.serving
+
+    def take_its_blocks() -> None:
+        request = serving.scheduler.requests.get(traveller.engine_id)
+        if request not in serving.scheduler.running:
+            raise MoveImpossible("it does not run")
+        serving.scheduler.running.remove(request)
+        serving.scheduler._preempt_request(request, time.monotonic())
+
+    serving.thread.call(take_its_blocks).result(PATIENCE_S)
+
+
 def change_rank(traveller: Traveller, destination: Site, rng: random.Random) -> None:
     traveller.site.engine.set_rank([traveller.engine_id], rng.randint(0, 2)).result(PATIENCE_S)
 
@@ -128,11 +143,11 @@ def test_whatever_happens_the_tokens_are_those_of_an_undisturbed_run(sites, seed
     rng = random.Random(seed)
     travellers = []
     for number in range(REQUESTS):
-        prompt = prompt_of(rng.choice([20, 90, 300, 1100, 2400]), salt=100 * seed + number)
+        prompt = prompt_of(rng.choice([20, 300, 900, 1500, 2100]), salt=100 * seed + number)
         options = options_of(rng)
         expected = sites[number % 2].run(f"alone{number}", prompt, **options).tokens
         travellers.append(Traveller(f"t{number}", prompt, options, expected, rng.choice(sites)))
-    before = [site.engine.load().preemptions_total for site in sites]
+    before = sum(site.engine.load().preemptions_total for site in sites)
     for traveller in travellers:
         traveller.site.add(traveller.name, traveller.prompt, rank=rng.randint(0, 2), **traveller.options)
 
@@ -143,7 +158,7 @@ def test_whatever_happens_the_tokens_are_those_of_an_undisturbed_run(sites, seed
             break
         traveller = rng.choice(going)
         other = sites[1] if traveller.site is sites[0] else sites[0]
-        act = rng.choice([move, move, move, move_waiting, recover, freeze_and_thaw, change_rank])
+        act = rng.choice([move, move, move, move_waiting, recover, preempt, freeze_and_thaw, change_rank])
         try:
             act(traveller, other, rng)
             done += 1
@@ -152,4 +167,6 @@ def test_whatever_happens_the_tokens_are_those_of_an_undisturbed_run(sites, seed
 
     for traveller in travellers:
         traveller.check()
-    assert done > 10, (done, refused, before)
+    preempted = sum(site.engine.load().preemptions_total for site in sites) - before
+    assert done > 10
+    assert preempted > 0
