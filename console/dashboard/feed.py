@@ -43,10 +43,14 @@ REASONS = (
     ("preempt", "it was preempted at the source"),
     ("no_room", "no memory at the destination"),
     ("room", "no memory at the destination"),
+    ("caught up", "the copy did not catch up"),
+    ("gateway", "its gateway ended the move"),
+    ("link", "the engines lost each other"),
     ("slot", "no free migration slot at the destination"),
     ("drain", "the destination is draining"),
     ("timeout", "no answer in time"),
     ("timed out", "no answer in time"),
+    ("copying failed", "the engines lost each other"),
     ("incompatible", "the engines do not match"),
 )
 

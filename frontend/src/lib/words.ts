@@ -18,7 +18,7 @@ interface StopRule {
 
 const STOPS: StopRule[] = [
   {
-    match: /finish|gone|over|not here|unknown request/i,
+    match: /finish|gone|not here|unknown request/i,
     short: "Request finished first",
     long: (move) => `the request finished on ${move.source} before the copy ended.`,
   },
@@ -31,6 +31,22 @@ const STOPS: StopRule[] = [
     match: /room|memory|blocks/i,
     short: "No memory at the destination",
     long: (move) => `${move.destination} had no memory for it; it goes on at ${move.source}.`,
+  },
+  {
+    match: /caught up/i,
+    short: "The copy did not catch up",
+    long: (move) => `the request grew faster than it was copied; it goes on at ${move.source}.`,
+  },
+  {
+    match: /gateway/i,
+    short: "Its gateway ended the move",
+    long: () => "its gateway ended the move; the gateway says where the request goes on.",
+  },
+  {
+    match: /link|copying failed/i,
+    short: "The engines lost each other",
+    long: (move) =>
+      `the connection between ${move.source} and ${move.destination} broke; it goes on at ${move.source}.`,
   },
   {
     match: /slot/i,
