@@ -46,6 +46,20 @@ def eventually(condition: Callable[[], Any], limit_s: float, what: str) -> Any:
         time.sleep(0.2)
 
 
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def manage(
     state_dir: Path, *arguments: str, timeout_s: float = 400.0, **variables: str
 ) -> subprocess.CompletedProcess[str]:
@@ -142,19 +156,14 @@ class Stack:
         return str(json.loads((self.state_dir / "tenant-keys.json").read_text())["demo"])
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that lives on this state, whoever its parent is by now."""
-        return [each for each in psutil.process_iter() if self._is_ours(each)]
+        """Everything below it. Celery and Redis overwrite their environment, so only descent tells."""
+        return [each for each in psutil.Process(self.process.pid).children(recursive=True) if is_alive(each)]
 
     def child(self, word: str) -> psutil.Process:
-        """The first process of ours with ``word`` in its command line."""
-        return next(each for each in self.processes() if word in " ".join(each.cmdline()))
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            mine = process.environ().get("LLUMDECK_STATE_DIR") == str(self.state_dir)
-            return mine and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        """The first process below it with ``word`` in its command line."""
+        found = [each for each in self.processes() if word in command_line(each)]
+        assert found, f"no process {word!r} among {[command_line(each) for each in self.processes()]}"
+        return found[0]
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         database = sqlite3.connect(
