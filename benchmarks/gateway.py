@@ -243,7 +243,7 @@ async def stream(http: httpx.AsyncClient, tokens: int) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Of all threads, from the scheduler's own count (nanoseconds; ``cpu_times`` counts in ticks of 10 ms)."""
+    """Of all threads, from the scheduler's own count (nanoseconds; ``cpu_times`` counts by 10 ms)."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 

@@ -298,9 +298,15 @@ class TestFuzz:
         st.lists(st.integers(-5, 300), max_size=5),
         st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
     )
-    fields = st.sampled_from(
-        ["prompt", "max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "logprobs", "echo", "suffix", "best_of", "logit_bias", "presence_penalty", "frequency_penalty", "priority", "stream_options", "service_tier", "min_tokens", "ignore_eos", "stop_token_ids", "bad_words", "response_format", "repetition_penalty", "truncate_prompt_tokens", "prompt_logprobs", "user", "use_beam_search", "add_special_tokens", "include_stop_str_in_output", "kv_transfer_params", "vllm_xargs", "cache_salt", "request_id", "session_id", "allowed_token_ids", "tools"]
-    )
+    fields = st.sampled_from([
+        "prompt", "max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
+        "logprobs", "echo", "suffix", "best_of", "logit_bias", "presence_penalty", "frequency_penalty",
+        "priority", "stream_options", "service_tier", "min_tokens", "ignore_eos", "stop_token_ids",
+        "bad_words", "response_format", "repetition_penalty", "truncate_prompt_tokens",
+        "prompt_logprobs", "user", "use_beam_search", "add_special_tokens",
+        "include_stop_str_in_output", "kv_transfer_params", "vllm_xargs", "cache_salt", "request_id",
+        "session_id", "allowed_token_ids", "tools",
+    ])  # fmt: skip
 
     @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(fields, values, max_size=5), st.booleans())
