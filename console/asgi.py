@@ -8,6 +8,9 @@ from django.core.asgi import get_asgi_application
 from console.settings.env import use_default_profile
 
 use_default_profile()
+# WhiteNoise hands out files as synchronous iterators; ours are small and come from the page cache.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
+
 # Django must be set up before anything that imports models.
 http_application = get_asgi_application()
 

@@ -166,7 +166,7 @@ function Words() {
   return (
     <section className="card card-body">
       <h2 className="words-title">Words used here</h2>
-      <dl className="facts">
+      <dl className="facts words">
         {WORDS.map(([word, meaning]) => (
           <div key={word}>
             <dt>{word}</dt>

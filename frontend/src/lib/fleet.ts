@@ -19,8 +19,9 @@ export function freeTokens(instance: Instance): number | null {
   return Math.max(0, total_blocks - used_blocks - (reserved_blocks ?? 0)) * block_size_tokens;
 }
 
+/** Wished drained, or a ready agent that takes nothing; one that still loads is not draining. */
 export function isDraining(instance: Instance): boolean {
-  return instance.wanted_accepting === false || instance.accepting === false;
+  return instance.wanted_accepting === false || (instance.state === "ready" && instance.accepting === false);
 }
 
 export function isServing(instance: Instance): boolean {

@@ -47,6 +47,13 @@ describe("the sentence of health", () => {
     expect(problems(state, [...state.instances.values()], NOW)).toEqual([]);
   });
 
+  it("does not take an instance that still loads for a draining one", () => {
+    const state = liveState({
+      instances: [instance("a", { state: "starting", accepting: false, row_state: "starting" })],
+    });
+    expect(told(state).sentence).toBe("No instance serves yet; 1 is loading.");
+  });
+
   it("tells loading from silence", () => {
     const loading = liveState({ instances: [instance("a", { heard_at: null, state: null })] });
     const silent = liveState({ instances: [instance("a", { heard_at: NOW - 60 })] });
