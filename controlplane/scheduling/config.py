@@ -66,6 +66,8 @@ class QueueConfig:
 
     beta_s_per_token: float = _number(0.02, 0.0, 10.0)
     """Order is arrival + beta x prompt tokens; 0 is first come, first served."""
+    enough_tokens: float = _number(24.0, 0.0, 1_000_000.0)
+    """Room per request at which an instance has enough; above it the calmest instance is taken."""
     max_skips: int = _number(64, 0, 100_000)
     """How many requests that fit nowhere a walk may pass over."""
     hole_after_s: float = _number(10.0, 0.0, 86_400.0)
@@ -92,6 +94,8 @@ class ReschedulingConfig:
     """A destination must have more freeness. At least the source threshold."""
     source_free_share: float = _number(0.0, 0.0, 0.9)
     """Also a source when less than this share of its memory is free; 0 = off."""
+    headroom_from_share: float = _number(0.0, 0.0, 1.0)
+    """A class's headroom makes an instance a source only above this share of its memory; 1 = never."""
     hysteresis_share: float = _number(0.0, 0.0, 4.0)
     """A source stays one until its freeness passes threshold x (1 + this)."""
     request_order: str = _choice("latest", REQUEST_ORDERS)
@@ -236,8 +240,12 @@ def _plain(part: Any) -> dict[str, Any]:
 PRESETS: dict[str, dict[str, Any]] = {
     "llumdeck": {
         "rescheduling": ReschedulingConfig(
-            source_threshold_tokens=160.0, destination_threshold_tokens=160.0, request_order="longest"
+            source_threshold_tokens=160.0,
+            destination_threshold_tokens=160.0,
+            headroom_from_share=0.65,
+            request_order="longest",
         ),
+        "queue": QueueConfig(rehome_below_share=0.95),
         "scaling": ScalingConfig(low_freeness_tokens=160.0, high_freeness_tokens=560.0),
     },
 }

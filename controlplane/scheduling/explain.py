@@ -78,7 +78,7 @@ class _Case:
     @property
     def classes(self) -> Classes:
         """The classes whose headroom counts in this policy's freeness."""
-        return self.snapshot.classes if policies.POLICIES[self.config.policy].headroom_moves else {}
+        return self.snapshot.classes if policies.POLICIES[self.config.policy].priorities else {}
 
 
 def explain(
@@ -180,8 +180,15 @@ def _late_rows(case: _Case, decision: Dispatch | Hold | Reject) -> list[Candidat
     for desk in queueing.desks(case.snapshot.instances, case.ledger, case.config):
         reason = queueing.refusal(desk, entry, case.config, classes, case.holes)
         role = _role(desk.instance, _chosen_id(decision), reason)
-        rows.append(_numbers(case, desk.instance, role, queueing.score(desk), reason))
+        rows.append(_numbers(case, desk.instance, role, _late_score(case, desk, entry), reason))
     return rows
+
+
+def _late_score(case: _Case, desk: queueing.Desk, entry: queueing.Queued) -> float:
+    """One number that orders as the value does: room until there is enough, calm beyond it."""
+    value = queueing.value_of(desk, entry, case.config, case.snapshot.classes)
+    enough = case.config.queue.enough_tokens
+    return enough + value[1] if value[0] == enough else value[0]
 
 
 def _hole(case: _Case, decision: Hole) -> Explanation:

@@ -29,8 +29,6 @@ class Policy:
     score: scores.Score
     reschedules: bool = False
     priorities: bool = False
-    headroom_moves: bool = False
-    """A class's headroom also drives running requests of others off its instance (the paper)."""
     in_flight_accounting: bool = False
     late_binding: bool = False
 
@@ -52,7 +50,6 @@ POLICIES: dict[str, Policy] = {
             scores.reported_freeness,
             reschedules=True,
             priorities=True,
-            headroom_moves=True,
         ),
         Policy(
             "llumnix_ledger",
@@ -60,7 +57,6 @@ POLICIES: dict[str, Policy] = {
             scores.accounted_freeness,
             reschedules=True,
             priorities=True,
-            headroom_moves=True,
             in_flight_accounting=True,
         ),
         Policy(
@@ -144,7 +140,7 @@ def plan(
     ``ledger`` is what the caller knows to be on its way to the instances, if anything.
     """
     policy = POLICIES[config.policy]
-    classes = snapshot.classes if policy.headroom_moves else {}
+    classes = snapshot.classes if policy.priorities else {}
     decisions: tuple[Decision, ...] = ()
     sources: frozenset[str] = frozenset()
     holes: Mapping[str, str] = {}

@@ -256,31 +256,79 @@ def next_dispatches(
     return bound
 
 
-def score(desk: Desk) -> float:
-    """How calm it would be there: speed per request, the new one included.
+Value = tuple[float, float, float]
+"""How good an instance is for a request: compared part by part, the greater the better; ties go by id."""
 
-    That it fits is already certain, so memory need not be weighed again: what is left to
-    choose is how many others a prompt's prefill holds up, and how many share each step.
+
+def calm_value(desk: Desk, tokens: int, enough_tokens: float) -> Value:
+    """Room per request up to what is enough, then the fewest requests, then the most room.
+
+    That it fits is already certain, so once there is room to go on for a while, what is
+    left to choose is how many others a prefill holds up and how many share each step.
     """
-    return desk.instance.relative_speed / (desk.requests + 1)
+    left = desk.room - tokens
+    requests = desk.requests + 1
+    return (min(left / requests, enough_tokens), desk.instance.relative_speed / requests, left)
+
+
+def free_value(desk: Desk, tokens: int, enough_tokens: float) -> Value:
+    """Room per request: for classes with a target load, whose decodes short contexts speed up."""
+    left = desk.room - tokens
+    return (left / (desk.requests + 1) * desk.instance.relative_speed, left, 0.0)
+
+
+def value_of(desk: Desk, entry: Queued, config: SchedulingConfig, classes: Classes) -> Value:
+    """The value by which :func:`pick` compares instances for this request."""
+    value = free_value if _target_tokens(entry, classes) is not None else calm_value
+    return value(desk, entry.tokens, config.queue.enough_tokens)
+
+
+def _target_tokens(entry: Queued, classes: Classes) -> int | None:
+    rule = classes.get(entry.request.slo_class)
+    return rule.target_load_tokens if rule is not None else None
 
 
 def pick(
     rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
 ) -> Desk | None:
-    """The calmest instance where the request can start now; ties by room, then by id."""
+    """The best instance where the request can start now, or ``None``.
+
+    A class with a target load is kept together: first on instances that host it and stay
+    within its target, so that few instances are closed to the others.
+    """
+    target = _target_tokens(entry, classes)
+    if target is None:
+        return _best(rows, entry, config, classes, holes)
+    hosting = [desk for desk in rows if _stays_within(desk, entry, target, config)]
+    return _best(hosting, entry, config, classes, holes) or _best(rows, entry, config, classes, holes)
+
+
+def _stays_within(desk: Desk, entry: Queued, target: int, config: SchedulingConfig) -> bool:
+    instance = desk.instance
+    if not any(use.name == entry.request.slo_class and use.running + use.waiting for use in instance.classes):
+        return False
+    usable = instance.capacity_tokens * (1.0 - config.dispatch.watermark_share)
+    return usable - desk.room + entry.tokens <= target
+
+
+def _best(
+    rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
+) -> Desk | None:
     chosen: Desk | None = None
-    top = 0.0
-    tokens = entry.tokens
+    top: Value = (0.0, 0.0, 0.0)
     for desk in rows:
-        if desk.room < tokens:
+        if desk.room < entry.tokens:
             continue
-        value = desk.instance.relative_speed / (desk.requests + 1)
-        if value < top or (value == top and chosen is not None and not _roomier(desk, chosen)):
-            continue
-        if not refusal(desk, entry, config, classes, holes):
+        value = value_of(desk, entry, config, classes)
+        if _better(desk, value, chosen, top) and not refusal(desk, entry, config, classes, holes):
             chosen, top = desk, value
     return chosen
+
+
+def _better(desk: Desk, value: Value, chosen: Desk | None, top: Value) -> bool:
+    if chosen is None or value != top:
+        return chosen is None or value > top
+    return desk.instance.instance_id < chosen.instance.instance_id
 
 
 def _pick_one(
@@ -291,28 +339,27 @@ def _pick_one(
     classes: Classes,
     holes: Mapping[str, str],
 ) -> Desk | None:
-    """:func:`pick` for one request alone: looks closer only at instances that are calm enough."""
+    """:func:`pick` for one request alone: once one has enough room, only calmer ones are looked at."""
+    if _target_tokens(entry, classes) is not None:
+        return pick(desks(instances, ledger, config), entry, config, classes, holes)
     chosen: Desk | None = None
-    top = 0.0
+    top: Value = (0.0, 0.0, 0.0)
+    calmest = 0.0
+    enough = config.queue.enough_tokens
     accounted = config.dispatch.in_flight_accounting is not False
     in_flight = ledger.in_flight
     for instance in instances:
         tokens, requests = in_flight(instance.instance_id) if accounted else (0, 0)
-        value = instance.relative_speed / (instance.running + instance.waiting + requests + 1)
-        if value < top:
+        if instance.relative_speed / (instance.running + instance.waiting + requests + 1) < calmest:
             continue
         desk = _desk(instance, tokens, requests, config.dispatch.watermark_share)
-        if value == top and chosen is not None and not _roomier(desk, chosen):
+        if desk.room < entry.tokens:
             continue
-        if not refusal(desk, entry, config, classes, holes):
+        value = calm_value(desk, entry.tokens, enough)
+        if _better(desk, value, chosen, top) and not refusal(desk, entry, config, classes, holes):
             chosen, top = desk, value
+            calmest = value[1] if value[0] >= enough else 0.0
     return chosen
-
-
-def _roomier(desk: Desk, other: Desk) -> bool:
-    if desk.room != other.room:
-        return desk.room > other.room
-    return desk.instance.instance_id < other.instance.instance_id
 
 
 # ---------------------------------------------------------------------------------- holes

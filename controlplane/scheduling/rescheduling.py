@@ -13,6 +13,7 @@ source threshold: what was moved once is not moved back on a cluster that stands
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
@@ -108,6 +109,24 @@ def sources(
     return found
 
 
+def _as_sources(snapshot: ClusterSnapshot, classes: Classes, config: SchedulingConfig) -> Classes:
+    """Classes as they count against sources: headroom may begin above the target load only.
+
+    Driving running requests off every instance that hosts a class costs the others more
+    than the class gains; below this load it is enough to let nobody new in.
+    """
+    share = config.rescheduling.headroom_from_share
+    if not share or not classes or not snapshot.instances:
+        return classes
+    least = share * min(each.capacity_tokens for each in snapshot.instances)
+    return {
+        name: rule
+        if rule.target_load_tokens is None
+        else replace(rule, target_load_tokens=max(rule.target_load_tokens, int(least)))
+        for name, rule in classes.items()
+    }
+
+
 def _may_send(instance: InstanceSnapshot, config: SchedulingConfig) -> bool:
     slots = config.rescheduling.drain_slots if instance.draining else instance.migration_slots
     return not filters.has_migration_slot(instance, slots)
@@ -133,7 +152,7 @@ def pair(
     """
     if classes is None:
         classes = snapshot.classes
-    giving = sources(snapshot.instances, classes, before, config)
+    giving = sources(snapshot.instances, _as_sources(snapshot, classes, config), before, config)
     if not giving:
         return (), frozenset()
     rated = [(freeness(each, classes), each.instance_id, each) for each in snapshot.instances]
