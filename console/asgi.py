@@ -1,5 +1,7 @@
 """ASGI entry: Django for HTTP, Channels for the live dashboard's WebSocket."""
 
+import warnings
+
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
