@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -71,7 +72,8 @@ async def _serve(options: Options, listener: socket.socket, grace_s: int) -> int
     server.stop_on_signals(asyncio.get_running_loop())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        await process.start()
+        if not await _started(process, serving):
+            return 0
         logger.info("gateway %s serves %s at %s", options.gateway_id, options.model.served_model, options.url)
         await serving
     except FrontHalfError as error:
@@ -82,6 +84,19 @@ async def _serve(options: Options, listener: socket.socket, grace_s: int) -> int
     finally:
         await process.stop()
     return 0
+
+
+async def _started(process: GatewayProcess, serving: asyncio.Task[None]) -> bool:
+    """Start; ``False`` when a signal came first. Raises what starting raises."""
+    starting = asyncio.create_task(process.start())
+    await asyncio.wait({starting, serving}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # vLLM is being imported in a thread that nothing can end; there is nothing yet to clean up.
+        logger.info("stopped while starting")
+        logging.shutdown()
+        os._exit(0)
+    starting.result()
+    return not serving.done()
 
 
 class Server(uvicorn.Server):

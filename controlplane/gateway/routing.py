@@ -111,6 +111,11 @@ class Router:
         self._view.refused(instance_id, now_s)
         self.changed()
 
+    def lost(self, instance_id: str) -> None:
+        """Its link is gone, and with it whatever was on its way there."""
+        self._ledger.forget(instance_id)
+        self.changed()
+
     def pump(self, now_s: float) -> list[Rejected]:
         """Walk the queue; returns what must not wait any longer."""
         rejected = self._expired(now_s)

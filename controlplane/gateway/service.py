@@ -103,7 +103,7 @@ class Gateway:
         self._pump()
 
     def link_lost(self, instance_id: str, reason: str) -> None:
-        self.router.changed()
+        self.router.lost(instance_id)
         self._carry_out(self.journal.instance_lost(instance_id, self._clock()))
 
     def link_message(self, instance_id: str, message: ToGateway) -> None:

@@ -145,6 +145,16 @@ def test_what_a_report_has_seen_leaves_the_ledger(scene: Scene) -> None:
     assert scene.ledger.in_flight("a")[1] + scene.ledger.in_flight("b")[1] == 1
 
 
+def test_what_was_on_its_way_to_a_lost_instance_does_not_count(scene: Scene) -> None:
+    for _ in range(4):
+        scene.place(scene.request())
+    scene.router.lost("a")
+    assert scene.ledger.in_flight("a") == (0, 0) and scene.ledger.in_flight("b")[1] == 2
+    live = scene.request()
+    scene.place(live)
+    assert scene.owner(live) == "a"
+
+
 def test_without_a_usable_link_requests_wait_and_go_when_one_comes(scene: Scene) -> None:
     scene.wires.up.clear()
     live = scene.request()
