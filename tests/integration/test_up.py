@@ -30,7 +30,7 @@ MODEL = "llumdeck-tiny"
 
 @pytest.fixture(scope="module")
 def machine_before() -> dict[str, set[str]]:
-    return {"shm": left_behind.shared_memory(), "tmp": left_behind.temporary_files()}
+    return {name: look() for name, look in left_behind.LOOKS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -215,11 +215,8 @@ def test_ctrl_c_leaves_nothing_behind(stack: Stack, machine_before: dict[str, se
     assert [command_line(each) for each in living if is_alive(each)] == []
     assert left_behind.sockets_under(run_dir) == []
     assert not run_dir.exists()
-    assert left_behind.shared_memory() - machine_before["shm"] == set()
-    assert {
-        name for name in left_behind.temporary_files() - machine_before["tmp"] if "llumdeck" in name
-    } == set()
-    assert not (Path.home() / ".ray").exists()
+    for name, look in left_behind.LOOKS.items():
+        assert look() - machine_before[name] == set(), name
 
 
 def _answers(url: str) -> bool:
