@@ -17,7 +17,7 @@ from controlplane.fleet.live_status import SeenStatus, to_cluster_snapshot
 from controlplane.rebalancing.types import LoopStatus
 from controlplane.scheduling.load import freeness, headroom_tokens
 from controlplane.scheduling.snapshot import ClassRule
-from engine_agents.messages import ClassLatency, GatewayStatus, InstanceStatus, MigrationOutcome
+from engine_agents.messages import ClassLatency, ClassLoad, GatewayStatus, InstanceStatus, MigrationOutcome
 
 Json = dict[str, Any]
 Rules = Mapping[str, ClassRule]
@@ -99,7 +99,7 @@ def _report_part(status: InstanceStatus, rules: Rules) -> Json:
         "reserved_blocks": status.reserved_blocks,
         "running": status.running,
         "waiting": status.waiting,
-        "classes": [msgspec.to_builtins(load) for load in status.per_class],
+        "classes": [msgspec.to_builtins(load) for load in _by_rank(status.per_class, rules)],
         "head_of_line_blocks": status.head_of_line_blocks,
         "queued_blocks": status.queued_blocks,
         "preempted_waiting": status.preempted_waiting,
@@ -123,6 +123,15 @@ def _no_report() -> Json:
         "migration_slots kv_bytes_per_token lease_epoch"
     )
     return {**dict.fromkeys(absent.split()), "classes": []}
+
+
+def _by_rank(loads: Sequence[ClassLoad], rules: Rules) -> list[ClassLoad]:
+    """First served first, so that a class keeps its place on every screen."""
+    last = len(rules) + 1_000_000
+    return sorted(
+        loads,
+        key=lambda load: (rules[load.slo_class].rank if load.slo_class in rules else last, load.slo_class),
+    )
 
 
 def _judged(status: InstanceStatus, rules: Rules) -> Json:

@@ -283,6 +283,9 @@ class FakeFleet:
         target.running.append(move.request)
         outcome.state = "done"
         outcome.downtime_ms = self.random.uniform(14, 34)
+        hand_over = _stage(2, 1, 0)
+        hand_over.duration_ms = outcome.downtime_ms
+        outcome.stages = [*outcome.stages, hand_over]
         outcome.tokens_moved = move.request.prompt_tokens + move.request.output_tokens
         return outcome
 

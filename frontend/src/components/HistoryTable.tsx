@@ -2,7 +2,7 @@ import { Link } from "react-router";
 import { ABSENT, count, duration, fullTime, moment } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
 import { tenantColor } from "../lib/tenants";
-import { blocksOf, outcomeOf, ruleWords, shortId, stopShort } from "../lib/words";
+import { blocksOf, outcomeOf, ruleWords, shortMove, splitStages, stopShort } from "../lib/words";
 import type { LiveState } from "../live/reducer";
 import type { Migration } from "../live/types";
 import { ClassMark } from "./ClassMark";
@@ -39,7 +39,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
             <tr key={move.id}>
               <td className="mono nowrap">
                 <Link to={`/migrations/${move.id}`} title={move.id}>
-                  {shortId(move.id)}
+                  {shortMove(move.id)}
                 </Link>
               </td>
               <td className="t2 nowrap" title={fullTime(move.ended_at)}>
@@ -53,7 +53,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
                 {move.tenant || ABSENT} <span className="t3">{move.slo_class}</span>
               </td>
               <td className="num">{count(blocksOf(move))}</td>
-              <td className="num t2">{count(move.stages.length)}</td>
+              <td className="num t2">{count(splitStages(move).copies.length)}</td>
               <td className="num strong">{duration(move.downtime_ms)}</td>
               <td className="nowrap">
                 <OutcomeWords move={move} />

@@ -1,7 +1,7 @@
 import { Link } from "react-router";
 import { age, count, duration, durationParts } from "../lib/format";
 import { tenantColor } from "../lib/tenants";
-import { outcomeOf, ruleWords, shortId, stopLong } from "../lib/words";
+import { outcomeOf, ruleWords, shortId, shortMove, splitStages, stopLong } from "../lib/words";
 import type { Migration, Stage } from "../live/types";
 import { ClassMark } from "./ClassMark";
 import { Mark } from "./Mark";
@@ -26,7 +26,7 @@ export function MoveLane({ move, tenants, now, limitMs }: LaneProps) {
           <Link to={`/instances/${move.destination}`}>{move.destination}</Link>
         </div>
         <Link className="mono t3" to={`/migrations/${move.id}`} title={move.id}>
-          {shortId(move.id)}
+          {shortMove(move.id)}
         </Link>
       </div>
       <div className="lane-what detail">
@@ -80,12 +80,13 @@ function Stages({ move }: { move: Migration }) {
       </div>
     );
   }
-  const next = move.stages.length;
+  const { copies, handOver } = splitStages(move);
+  const next = copies.length;
   const handing = ["freezing", "committed", "in_doubt"].includes(move.state);
   const done = outcome === "finished";
   return (
     <div className="chips">
-      {move.stages.map((stage) => (
+      {copies.map((stage) => (
         <StageChip
           key={stage.stage}
           name={`stage ${stage.stage}`}
@@ -113,7 +114,7 @@ function Stages({ move }: { move: Migration }) {
         shape={done ? "good" : handing ? "moving" : "note"}
         text={
           done
-            ? `tail and state · ${duration(move.downtime_ms)}`
+            ? handOverWords(handOver, move)
             : move.state === "in_doubt"
               ? "asking who has it"
               : handing
@@ -189,4 +190,11 @@ const SILENT_S = 10;
 function runningWords(move: Migration, now: number): string {
   const silence = now - move.updated_at;
   return silence > SILENT_S ? `no news for ${age(silence)}` : `running for ${age(now - move.started_at)}`;
+}
+
+function handOverWords(stage: Stage | null, move: Migration): string {
+  const blocks = stage
+    ? `${count(stage.blocks)} ${stage.blocks === 1 ? "block" : "blocks"} + state`
+    : "tail and state";
+  return `${blocks} · ${duration(move.downtime_ms)}`;
 }

@@ -13,7 +13,7 @@ export interface FieldShape {
 }
 
 const MAX_CELLS = 1_500;
-const MAX_PITCH_PX = 24;
+const MAX_PITCH_PX = 46;
 
 /** The largest squares with which `blocks` fit into the box; beyond 1,500 a square stands for several blocks. */
 export function fieldShape(blocks: number, width: number, height: number): FieldShape {

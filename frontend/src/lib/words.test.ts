@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { move, NOW } from "../testing/builders";
-import { outcomeOf, ruleWords, stopLong, stopShort } from "./words";
+import { outcomeOf, ruleWords, splitStages, stopLong, stopShort } from "./words";
 
 const stopped = (reason: string) => move("m", { state: "aborted", reason, ended_at: NOW });
 
@@ -20,6 +20,31 @@ describe("why a move stopped", () => {
     expect(outcomeOf(stopped("timeout in stage 0"))).toBe("late");
     expect(outcomeOf(stopped("finished"))).toBe("stopped");
     expect(outcomeOf(move("m", { state: "in_doubt" }))).toBe("doubt");
+  });
+});
+
+describe("stages", () => {
+  const stage = (number: number, ms: number) => ({
+    stage: number,
+    blocks: 3,
+    bytes: 9,
+    duration_ms: ms,
+    tokens_meanwhile: 0,
+  });
+
+  it("set the hand-over apart once the move is done", () => {
+    const done = move("m", {
+      state: "done",
+      ended_at: NOW,
+      downtime_ms: 23.4,
+      stages: [stage(0, 400), stage(1, 23.4)],
+    });
+    expect(splitStages(done)).toEqual({ copies: [stage(0, 400)], handOver: stage(1, 23.4) });
+  });
+
+  it("are all copies while it runs", () => {
+    const running = move("m", { stages: [stage(0, 400)] });
+    expect(splitStages(running)).toEqual({ copies: [stage(0, 400)], handOver: null });
   });
 });
 

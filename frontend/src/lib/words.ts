@@ -1,6 +1,6 @@
 // The words of the design: how a move stands and why it stopped. Pure.
 
-import type { Migration } from "../live/types";
+import type { Migration, Stage } from "../live/types";
 
 export type Outcome = "running" | "finished" | "stopped" | "doubt" | "late";
 
@@ -112,6 +112,20 @@ export function blocksOf(move: Migration): number | null {
 
 export function bytesOf(move: Migration): number {
   return move.stages.reduce((sum, stage) => sum + stage.bytes, 0);
+}
+
+/** The copies of a move and, once it is done, the hand-over: the source reports it as the last stage. */
+export function splitStages(move: Migration): { copies: Stage[]; handOver: Stage | null } {
+  const last = move.stages.at(-1);
+  if (!last || move.state !== "done" || Math.abs(last.duration_ms - (move.downtime_ms ?? -1)) > 0.15) {
+    return { copies: move.stages, handOver: null };
+  }
+  return { copies: move.stages.slice(0, -1), handOver: last };
+}
+
+/** Ids of moves begin with their source; what tells them apart stands at the end. */
+export function shortMove(id: string): string {
+  return id.length <= 14 ? id : `…${id.slice(-10)}`;
 }
 
 /** Long ids are cut in lists; the whole id stands in the title. */

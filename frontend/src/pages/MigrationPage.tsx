@@ -5,7 +5,7 @@ import { ProblemNote } from "../components/dialogs/Problem";
 import { OutcomeWords } from "../components/HistoryTable";
 import { MoveLane } from "../components/MoveLane";
 import { bytes, count, duration, fullTime } from "../lib/format";
-import { bytesOf, ruleWords } from "../lib/words";
+import { bytesOf, ruleWords, splitStages } from "../lib/words";
 import { useShown } from "../live/context";
 import type { Migration } from "../live/types";
 
@@ -55,6 +55,7 @@ export default function MigrationPage() {
 }
 
 function StageTable({ move }: { move: Migration }) {
+  const { copies, handOver } = splitStages(move);
   return (
     <section className="card" aria-label="stages as a table">
       <div className="card-head">
@@ -73,7 +74,7 @@ function StageTable({ move }: { move: Migration }) {
             </tr>
           </thead>
           <tbody>
-            {move.stages.map((stage) => (
+            {copies.map((stage) => (
               <tr key={stage.stage}>
                 <td>stage {stage.stage}</td>
                 <td className="num">{count(stage.blocks)}</td>
@@ -84,8 +85,8 @@ function StageTable({ move }: { move: Migration }) {
             ))}
             <tr>
               <td>freeze, hand over</td>
-              <td className="num">–</td>
-              <td className="num">–</td>
+              <td className="num">{count(handOver?.blocks)}</td>
+              <td className="num">{bytes(handOver?.bytes)}</td>
               <td className="num">{duration(move.downtime_ms)}</td>
               <td className="num">{move.state === "done" ? "0" : "–"}</td>
             </tr>

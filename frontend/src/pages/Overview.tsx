@@ -81,7 +81,10 @@ function LiveOverview({ state }: { state: LiveState }) {
 }
 
 function Strip({ row, load }: { row: Parameters<typeof ClassStrip>[0]["row"]; load: ClassNow }) {
-  const trend = useTrend("class", row.name, "ttft_attained");
+  const trend = lower(
+    useTrend("class", row.name, "ttft_attained"),
+    useTrend("class", row.name, "tpot_attained"),
+  );
   return <ClassStrip row={row} load={load} trend={trend} />;
 }
 
@@ -110,4 +113,12 @@ function Actions({ suspect, level }: { suspect: string | null; level: Level }) {
 function advice(suspect: string | null, level: Level): string {
   if (level === "good") return "Nothing is needed.";
   return suspect ? "Or nothing: the loop is at it." : "The problems below name what to look at.";
+}
+
+/** The lower of the two shares at each moment, as the number beside the line. */
+function lower(a: readonly (number | null)[], b: readonly (number | null)[]): (number | null)[] {
+  return a.map((value, index) => {
+    const other = b[index] ?? null;
+    return value === null || other === null ? (value ?? other) : Math.min(value, other);
+  });
 }
