@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from controlplane.scheduling import filters, policies, queueing, rescheduling, scaling
+from controlplane.scheduling import filters, placement, policies, queueing, rescheduling, scaling
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import (
     Decision,
@@ -175,27 +175,27 @@ def _late_rows(case: _Case, decision: Dispatch | Hold | Reject) -> list[Candidat
     classes, request = case.snapshot.classes, case.request
     rank = queueing.rank_of(request.slo_class, classes)
     tokens = request.prompt_tokens + request.generated_tokens
-    entry = queueing.Queued(rank, 0.0, 0, request, tokens)
+    entry = placement.Queued(rank, 0.0, 0, request, tokens)
     rows = []
-    for desk in queueing.desks(case.snapshot.instances, case.ledger, case.config):
-        reason = queueing.refusal(desk, entry, case.config, classes, case.holes)
+    for desk in placement.desks(case.snapshot.instances, case.ledger, case.config):
+        reason = placement.refusal(desk, entry, case.config, classes, case.holes)
         role = _role(desk.instance, _chosen_id(decision), reason)
         rows.append(_numbers(case, desk.instance, role, _late_score(case, desk, entry), reason))
     return rows
 
 
-def _late_score(case: _Case, desk: queueing.Desk, entry: queueing.Queued) -> float:
+def _late_score(case: _Case, desk: placement.Desk, entry: placement.Queued) -> float:
     """One number that orders as the value does: room until there is enough, calm beyond it."""
-    value = queueing.value_of(desk, entry, case.config, case.snapshot.classes)
+    value = placement.value_of(desk, entry, case.config, case.snapshot.classes)
     enough = case.config.queue.enough_tokens
     return enough + value[1] if value[0] == enough else value[0]
 
 
 def _hole(case: _Case, decision: Hole) -> Explanation:
     rows = []
-    for desk in queueing.desks(case.snapshot.instances, case.ledger, case.config):
+    for desk in placement.desks(case.snapshot.instances, case.ledger, case.config):
         reason = filters.for_request(desk.instance, case.request, case.config)
-        score = -queueing.deficit(desk, decision.tokens)
+        score = -placement.deficit(desk, decision.tokens)
         rows.append(
             _numbers(case, desk.instance, _role(desk.instance, decision.instance_id, reason), score, reason)
         )
@@ -250,7 +250,8 @@ def _other_source(case: _Case, decision: Migrate) -> str:
         return f"{decision.need_tokens} tokens more of free memory at the source."
     source = next(i for i in case.snapshot.instances if i.instance_id == decision.source_id)
     threshold = rescheduling.effective_threshold(case.config.rescheduling.source_threshold_tokens, source)
-    missing = threshold - freeness(source, case.classes)
+    counted = rescheduling.source_classes(case.snapshot, case.classes, case.config)
+    missing = threshold - freeness(source, counted)
     return f"{missing:.0f} tokens more of freeness at the source (threshold {threshold:.0f} per request)."
 
 

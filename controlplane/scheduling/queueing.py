@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
@@ -22,22 +21,11 @@ from controlplane.scheduling.decisions import Dispatch, Hole, Migrate, Reject
 from controlplane.scheduling.dispatch import FOREVER
 from controlplane.scheduling.dispatch import refusal as refusal_of_all
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.load import Classes, demand_tokens, room_tokens
+from controlplane.scheduling.load import Classes
+from controlplane.scheduling.placement import Desk, Queued, deficit, desks, pick, pick_one
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
 
 LOWEST_RANK = 1_000_000
-
-
-class Queued(NamedTuple):
-    """One waiting request; the tuple's order is the queue's order."""
-
-    rank: int
-    key_s: float
-    number: int
-    """Breaks ties: the order in which they came into this queue."""
-    request: RequestProfile
-    tokens: int
-    """Prompt and tokens so far: the memory it needs to start."""
 
 
 def queue_key(request: RequestProfile, beta_s_per_token: float) -> float:
@@ -135,81 +123,6 @@ class FleetQueue:
         return min(self._order, key=lambda entry: (entry.request.arrived_at_s, entry.number)).request
 
 
-class Desk:
-    """One instance during a walk: what is left there after what the walk has already given it."""
-
-    __slots__ = ("instance", "requests", "room", "unprefilled")
-
-    def __init__(self, instance: InstanceSnapshot, room: float, requests: int, unprefilled: int) -> None:
-        self.instance = instance
-        self.room = room
-        self.requests = requests
-        self.unprefilled = unprefilled
-
-    def give(self, tokens: int) -> None:
-        """A request of ``tokens`` is bound to it."""
-        self.room -= demand_tokens(tokens, self.instance.block_size_tokens)
-        self.requests += 1
-        self.unprefilled += tokens
-
-
-def desks(instances: Iterable[InstanceSnapshot], ledger: Ledger, config: SchedulingConfig) -> list[Desk]:
-    """What a walk sees of ``instances``, the ledger included: room, requests, prompts to prefill."""
-    accounted = config.dispatch.in_flight_accounting is not False
-    watermark = config.dispatch.watermark_share
-    rows = []
-    for instance in instances:
-        tokens, requests = ledger.in_flight(instance.instance_id) if accounted else (0, 0)
-        rows.append(_desk(instance, tokens, requests, watermark))
-    return rows
-
-
-def _desk(instance: InstanceSnapshot, tokens: int, requests: int, watermark_share: float) -> Desk:
-    return Desk(
-        instance,
-        room_tokens(instance, tokens, watermark_share),
-        instance.running + instance.waiting + requests,
-        instance.unprefilled_tokens + tokens,
-    )
-
-
-def cap_tokens(instance: InstanceSnapshot, rank: int, classes: Classes) -> int | None:
-    """Execution priority: up to which load may requests of ``rank`` fill this instance? ``None``: no limit.
-
-    Classes of higher priority that are on the instance hold it to their target load.
-    """
-    targets = [
-        rule.target_load_tokens
-        for use in instance.classes
-        if use.running + use.waiting
-        and (rule := classes.get(use.name)) is not None
-        and rule.target_load_tokens is not None
-        and rule.rank < rank
-    ]
-    return min(targets, default=None)
-
-
-def refusal(
-    desk: Desk, entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
-) -> str:
-    """Why this request cannot start on this instance now; "" when it can."""
-    instance = desk.instance
-    demand = demand_tokens(entry.tokens, instance.block_size_tokens)
-    if desk.room < demand:
-        return "no_room"
-    limit = config.dispatch.unprefilled_limit_tokens
-    if limit and desk.unprefilled and desk.unprefilled + entry.tokens > limit:
-        return "prefill_limit"
-    if holes and holes.get(instance.instance_id, entry.request.request_id) != entry.request.request_id:
-        return "hole"
-    if classes and instance.classes:
-        cap = cap_tokens(instance, entry.rank, classes)
-        usable = instance.capacity_tokens * (1.0 - config.dispatch.watermark_share)
-        if cap is not None and usable - desk.room + demand > cap:
-            return "headroom"
-    return filters.for_request(instance, entry.request, config)
-
-
 def next_dispatches(
     queue: FleetQueue,
     snapshot: ClusterSnapshot,
@@ -233,7 +146,7 @@ def next_dispatches(
         instances = snapshot.instances
     if request_id:
         only = queue.get(request_id)
-        chosen = _pick_one(instances, only, ledger, config, snapshot.classes, holes or {}) if only else None
+        chosen = pick_one(instances, only, ledger, config, snapshot.classes, holes or {}) if only else None
         return [Dispatch(request_id, chosen.instance.instance_id, rule)] if chosen is not None else []
     rows = desks(instances, ledger, config)
     if not rows:
@@ -254,112 +167,6 @@ def next_dispatches(
         bound.append(Dispatch(entry.request.request_id, desk.instance.instance_id, rule))
         largest = max([desk.room for desk in rows])
     return bound
-
-
-Value = tuple[float, float, float]
-"""How good an instance is for a request: compared part by part, the greater the better; ties go by id."""
-
-
-def calm_value(desk: Desk, tokens: int, enough_tokens: float) -> Value:
-    """Room per request up to what is enough, then the fewest requests, then the most room.
-
-    That it fits is already certain, so once there is room to go on for a while, what is
-    left to choose is how many others a prefill holds up and how many share each step.
-    """
-    left = desk.room - tokens
-    requests = desk.requests + 1
-    return (min(left / requests, enough_tokens), desk.instance.relative_speed / requests, left)
-
-
-def free_value(desk: Desk, tokens: int, enough_tokens: float) -> Value:
-    """Room per request: for classes with a target load, whose decodes short contexts speed up."""
-    left = desk.room - tokens
-    return (left / (desk.requests + 1) * desk.instance.relative_speed, left, 0.0)
-
-
-def value_of(desk: Desk, entry: Queued, config: SchedulingConfig, classes: Classes) -> Value:
-    """The value by which :func:`pick` compares instances for this request."""
-    value = free_value if _target_tokens(entry, classes) is not None else calm_value
-    return value(desk, entry.tokens, config.queue.enough_tokens)
-
-
-def _target_tokens(entry: Queued, classes: Classes) -> int | None:
-    rule = classes.get(entry.request.slo_class)
-    return rule.target_load_tokens if rule is not None else None
-
-
-def pick(
-    rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
-) -> Desk | None:
-    """The best instance where the request can start now, or ``None``.
-
-    A class with a target load is kept together: first on instances that host it and stay
-    within its target, so that few instances are closed to the others.
-    """
-    target = _target_tokens(entry, classes)
-    if target is None:
-        return _best(rows, entry, config, classes, holes)
-    hosting = [desk for desk in rows if _stays_within(desk, entry, target, config)]
-    return _best(hosting, entry, config, classes, holes) or _best(rows, entry, config, classes, holes)
-
-
-def _stays_within(desk: Desk, entry: Queued, target: int, config: SchedulingConfig) -> bool:
-    instance = desk.instance
-    if not any(use.name == entry.request.slo_class and use.running + use.waiting for use in instance.classes):
-        return False
-    usable = instance.capacity_tokens * (1.0 - config.dispatch.watermark_share)
-    return usable - desk.room + entry.tokens <= target
-
-
-def _best(
-    rows: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
-) -> Desk | None:
-    chosen: Desk | None = None
-    top: Value = (0.0, 0.0, 0.0)
-    for desk in rows:
-        if desk.room < entry.tokens:
-            continue
-        value = value_of(desk, entry, config, classes)
-        if _better(desk, value, chosen, top) and not refusal(desk, entry, config, classes, holes):
-            chosen, top = desk, value
-    return chosen
-
-
-def _better(desk: Desk, value: Value, chosen: Desk | None, top: Value) -> bool:
-    if chosen is None or value != top:
-        return chosen is None or value > top
-    return desk.instance.instance_id < chosen.instance.instance_id
-
-
-def _pick_one(
-    instances: Iterable[InstanceSnapshot],
-    entry: Queued,
-    ledger: Ledger,
-    config: SchedulingConfig,
-    classes: Classes,
-    holes: Mapping[str, str],
-) -> Desk | None:
-    """:func:`pick` for one request alone: once one has enough room, only calmer ones are looked at."""
-    if _target_tokens(entry, classes) is not None:
-        return pick(desks(instances, ledger, config), entry, config, classes, holes)
-    chosen: Desk | None = None
-    top: Value = (0.0, 0.0, 0.0)
-    calmest = 0.0
-    enough = config.queue.enough_tokens
-    accounted = config.dispatch.in_flight_accounting is not False
-    in_flight = ledger.in_flight
-    for instance in instances:
-        tokens, requests = in_flight(instance.instance_id) if accounted else (0, 0)
-        if instance.relative_speed / (instance.running + instance.waiting + requests + 1) < calmest:
-            continue
-        desk = _desk(instance, tokens, requests, config.dispatch.watermark_share)
-        if desk.room < entry.tokens:
-            continue
-        value = calm_value(desk, entry.tokens, enough)
-        if _better(desk, value, chosen, top) and not refusal(desk, entry, config, classes, holes):
-            chosen, top = desk, value
-            calmest = value[1] if value[0] >= enough else 0.0
-    return chosen
 
 
 # ---------------------------------------------------------------------------------- holes
@@ -401,11 +208,6 @@ def _most_patient(snapshot: ClusterSnapshot, config: SchedulingConfig) -> Reques
     long_ago = snapshot.taken_at_s - after_s
     waited = [waiter for waiter in snapshot.waiters if waiter.arrived_at_s < long_ago]
     return min(waited, key=lambda waiter: (waiter.arrived_at_s, waiter.request_id), default=None)
-
-
-def deficit(desk: Desk, tokens: int) -> float:
-    """How much room an instance lacks for a request of ``tokens``; negative when it fits."""
-    return demand_tokens(tokens, desk.instance.block_size_tokens) - desk.room
 
 
 def _cheapest(rows: list[Desk], tokens: int) -> Desk | None:

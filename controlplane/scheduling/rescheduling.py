@@ -109,7 +109,7 @@ def sources(
     return found
 
 
-def _as_sources(snapshot: ClusterSnapshot, classes: Classes, config: SchedulingConfig) -> Classes:
+def source_classes(snapshot: ClusterSnapshot, classes: Classes, config: SchedulingConfig) -> Classes:
     """Classes as they count against sources: headroom may begin above the target load only.
 
     Driving running requests off every instance that hosts a class costs the others more
@@ -152,7 +152,7 @@ def pair(
     """
     if classes is None:
         classes = snapshot.classes
-    giving = sources(snapshot.instances, _as_sources(snapshot, classes, config), before, config)
+    giving = sources(snapshot.instances, source_classes(snapshot, classes, config), before, config)
     if not giving:
         return (), frozenset()
     rated = [(freeness(each, classes), each.instance_id, each) for each in snapshot.instances]

@@ -75,6 +75,34 @@ def test_binds_where_fewest_run_then_where_most_room_is_left() -> None:
     assert bound(queue_of(request("r")), cluster(roomier, calm)) == [("r", "d")]
 
 
+def test_room_comes_first_until_there_is_enough() -> None:
+    tight = instance("a", used_tokens=7888, running=1)
+    busy = instance("b", used_tokens=4000, running=20)
+    assert bound(queue_of(request("r", 200)), cluster(tight, busy)) == [("r", "b")]
+    assert bound(queue_of(request("r", 200)), cluster(tight, busy), request_id="r") == [("r", "b")]
+    easy = SchedulingConfig.for_policy("llumdeck", queue={"enough_tokens": 0.0})
+    assert bound(queue_of(request("r", 200)), cluster(tight, busy), easy) == [("r", "a")]
+
+
+def test_a_class_with_a_target_load_is_kept_together_within_it() -> None:
+    hosting = instance("a", used_tokens=640, running=2, classes=(ClassUse("interactive", 2, 0, 640),))
+    urgent = queue_of(request("urgent", 800, slo_class="interactive"))
+    assert bound(urgent, cluster(hosting, instance("b"))) == [("urgent", "a")]
+    assert bound(urgent, cluster(hosting, instance("b")), request_id="urgent") == [("urgent", "a")]
+    beyond = queue_of(request("urgent", 1000, slo_class="interactive"))
+    assert bound(beyond, cluster(hosting, instance("b"))) == [("urgent", "b")]
+    roomy = instance("c", used_tokens=1000, running=1)
+    packed = instance("b", used_tokens=3000, running=1)
+    assert bound(beyond, cluster(packed, roomy)) == [("urgent", "c")]
+
+
+def test_equal_instances_are_told_apart_by_id() -> None:
+    for order in ("ab", "ba"):
+        members = [instance(name) for name in order]
+        assert bound(queue_of(request("r")), cluster(*members)) == [("r", "a")]
+        assert bound(queue_of(request("r")), cluster(*members), request_id="r") == [("r", "a")]
+
+
 def test_what_the_walk_gives_away_counts_in_the_same_walk() -> None:
     queue = queue_of(*(request(f"r{n}", 5000, at_s=n) for n in range(3)))
     assert bound(queue, cluster(instance("a"), instance("b"))) == [("r0", "a"), ("r1", "b")]

@@ -68,6 +68,15 @@ def test_headroom_makes_a_source_only_with_priorities() -> None:
     assert ends(hosting, instance("b"), classes=CLASSES) == [("a", "b")]
 
 
+def test_headroom_may_begin_to_drive_others_off_at_a_higher_load() -> None:
+    config = SchedulingConfig.for_policy("llumnix", rescheduling={"headroom_from_share": 0.5})
+    classes = (ClassUse("interactive", 1, 0, 500),)
+    light = instance("a", used_tokens=3000, running=5, classes=classes)
+    heavy = instance("a", used_tokens=4000, running=5, classes=classes)
+    assert ends(light, instance("b")) == ends(heavy, instance("b"), config=config) == [("a", "b")]
+    assert ends(light, instance("b"), config=config) == []
+
+
 def test_the_threshold_is_never_below_one_block_per_request() -> None:
     assert effective_threshold(48.0, instance(block_size_tokens=16)) == 48
     assert effective_threshold(48.0, instance(block_size_tokens=128)) == 128
