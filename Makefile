@@ -18,8 +18,7 @@ CONSOLE_PORT ?=
 GATEWAY_PORT ?=
 STATE_DIR ?=
 ARGS ?=
-# Passed on by the environment: REDIS_URL, DATABASE_URL, RAY_ADDRESS.
-export REDIS_URL DATABASE_URL RAY_ADDRESS
+# REDIS_URL, DATABASE_URL and RAY_ADDRESS go on by themselves, from the environment or from make's arguments.
 
 OPTIONS = $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model '$(MODEL)') $(if $(HOST),--host $(HOST)) \
           $(if $(KV_MEMORY_MIB),--kv-memory-mib $(KV_MEMORY_MIB)) $(if $(MAX_MODEL_LEN),--max-model-len $(MAX_MODEL_LEN)) \
