@@ -292,6 +292,7 @@ def _described(job: Job) -> dict[str, Any]:
         "report_delay_s": job.report_delay_s,
         "dispatch_delay_s": job.dispatch_delay_s,
         "boot_s": job.boot_s,
+        "relative_speeds": list(job.relative_speeds),
     }
     if job.workload.trace:
         described["trace_sha256"] = hashlib.sha256(Path(job.workload.trace).read_bytes()).hexdigest()

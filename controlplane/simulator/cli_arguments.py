@@ -50,6 +50,11 @@ def _checked(text: str, kind: Callable[[str], float], good: Callable[[float], bo
     return value
 
 
+def speeds(text: str) -> tuple[float, ...]:
+    """Numbers above 0, separated by commas."""
+    return tuple(positive(part.strip()) for part in text.split(","))
+
+
 def output_file(text: str) -> Path:
     """A path whose folder exists, so that a long run does not end in nothing."""
     path = Path(text)
@@ -106,6 +111,9 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--instances", type=count, default=16)
     models = ", ".join(latency.available())
     group.add_argument("--latency", default=latency.DEFAULT_MODEL, metavar="MODEL|FILE", help=models)
+    group.add_argument(
+        "--speeds", type=speeds, default=(), metavar="S,S,...", help="of the first, second, ... instance"
+    )
     group.add_argument("--mode", choices=MODES, default=MODES[0], help="how engines batch")
     group.add_argument("--report-delay-ms", type=not_negative, default=10.0)
     group.add_argument("--dispatch-delay-ms", type=not_negative, default=10.0)
@@ -137,6 +145,7 @@ def job_of(arguments: argparse.Namespace, policy: str) -> Job:
         report_delay_s=arguments.report_delay_ms / 1000,
         dispatch_delay_s=arguments.dispatch_delay_ms / 1000,
         boot_s=arguments.boot_s,
+        relative_speeds=arguments.speeds,
         slos=tuple(_slos(arguments.slo).items()),
         key=(str(arguments.seed), policy),
     )

@@ -79,6 +79,8 @@ class Job:
     report_delay_s: float = 0.01
     dispatch_delay_s: float = 0.01
     boot_s: float = 15.0
+    relative_speeds: tuple[float, ...] = ()
+    """Speed of the first, second, ... instance; 1.0 for those not named."""
     slos: tuple[tuple[str, SloTarget], ...] = ()
     bound: str = ""
     """``empty`` or ``pooled``: a bound on this workload instead of a simulation (the policy is not used)."""
@@ -94,6 +96,7 @@ class Job:
             report_delay_s=self.report_delay_s,
             dispatch_delay_s=self.dispatch_delay_s,
             boot_s=self.boot_s,
+            relative_speeds=self.relative_speeds,
             seed=self.seed,
         )
 

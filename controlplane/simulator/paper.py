@@ -78,8 +78,9 @@ def chosen_figures(name: str) -> list[Figure]:
 
 
 def all_jobs(figures: Iterable[Figure], options: Options) -> list[Job]:
-    """The runs of some figures, in the order of the figures."""
-    return [job for figure in figures for job in figure.jobs(paper_data(), options)]
+    """The runs of some figures, seed by seed: what is done when stopped then covers whole figures."""
+    jobs = [job for figure in figures for job in figure.jobs(paper_data(), options)]
+    return sorted(jobs, key=lambda job: options.seeds.index(job.seed))
 
 
 def run(

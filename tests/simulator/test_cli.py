@@ -63,11 +63,13 @@ def test_classes_promises_and_configuration(tmp_path):
     path = tmp_path / "out.json"
     arguments = ["--share", "interactive=1", "--share", "batch=3", "--slo", "interactive=0.2,-"]
     arguments += ["--target-load", "interactive=1600", "--set", "rescheduling.enabled=false"]
+    arguments += ["--speeds", "2,1.5", "--boot-s", "0"]
     assert main(["run", "--policy", "llumnix", *SMALL, *arguments, "--json", str(path)]) == 0
     found = json.loads(path.read_text())
     assert set(found["metrics"]["service"]["classes"]) == {"interactive", "batch"}
     assert found["policy"]["rescheduling"]["enabled"] is False
     assert found["metrics"]["migrations_done"] == 0
+    assert found["relative_speeds"] == [2.0, 1.5]
     interactive = next(rule for rule in found["workload"]["classes"] if rule["name"] == "interactive")
     assert interactive["target_load_tokens"] == 1600
 
@@ -143,6 +145,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, capsys):
         (["run", *SMALL, "--seed", "x"], "expected a whole number from 0"),
         (["run", *SMALL, "--json", "/no/such/folder/x.json"], "there is no folder '/no/such/folder'"),
         (["run", *SMALL, "--json", "/"], "is a folder"),
+        (["run", *SMALL, "--speeds", "1,0"], "expected a number above 0, got '0'"),
         (["run", *SMALL, "--set", "x"], "expected NAME=VALUE, got 'x'"),
         (["run", *SMALL, "--report-delay-ms", "-5"], "expected a number of at least 0"),
         (["paper", "--figure", "99"], "invalid choice: '99'"),

@@ -39,6 +39,7 @@ def test_the_whole_grid_is_asked_for():
     assert {job.key[0] for job in jobs} == {"11", "13", "14", "15"}
     assert all(job.report_delay_s == job.dispatch_delay_s == 0.01 for job in jobs)
     assert {job.seed for job in jobs} == {1, 2, 3}
+    assert [job.seed for job in jobs] == sorted(job.seed for job in jobs), "a stopped run covers all traces"
 
 
 def test_llumnix_has_the_papers_threshold_for_each_trace():
