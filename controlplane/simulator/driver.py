@@ -40,7 +40,7 @@ from controlplane.simulator.result import (
     SimulationResult,
 )
 from controlplane.simulator.workloads import SimRequest, Workload
-from engine_agents.engines.decode_batch import Sequence
+from engine_agents.engines.simulated import Sequence
 
 __all__ = [
     "MigrationRecord",

@@ -15,7 +15,7 @@ from controlplane.simulator import events
 from controlplane.simulator.cluster import Member
 from controlplane.simulator.result import MigrationRecord
 from engine_agents import selection
-from engine_agents.engines.decode_batch import Sequence
+from engine_agents.engines.simulated import Sequence
 
 if TYPE_CHECKING:
     from controlplane.simulator.driver import _Simulation

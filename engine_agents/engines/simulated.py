@@ -26,138 +26,14 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable
-from itertools import accumulate
 from math import inf, sqrt
-from typing import Any, Protocol
 
 from engine_agents.engines.decode_batch import DecodeBatch, Sequence, allocated
+from engine_agents.engines.segment import Coefficients, Report, Segment
+
+__all__ = ["MODES", "Coefficients", "Report", "Sequence", "SimulatedEngine"]
 
 MODES = ("vllm_2023", "vllm_v1")
-
-
-class Coefficients(Protocol):
-    """What the engine reads of a latency model; seconds, tokens and blocks."""
-
-    @property
-    def prefill_a(self) -> float: ...
-    @property
-    def prefill_b(self) -> float: ...
-    @property
-    def prefill_c(self) -> float: ...
-    @property
-    def decode_a(self) -> float: ...
-    @property
-    def decode_b(self) -> float: ...
-    @property
-    def decode_c(self) -> float: ...
-    @property
-    def capacity_blocks(self) -> int: ...
-    @property
-    def block_size_tokens(self) -> int: ...
-    @property
-    def max_batch_tokens(self) -> int: ...
-    @property
-    def max_batch_requests(self) -> int: ...
-    @property
-    def chunk_budget_tokens(self) -> int: ...
-
-    def mixed_s(self, prefill_tokens: int, prefill_context: int, batch: int, context: int) -> float:
-        """Duration of a step that mixes prompt chunks and decodes."""
-
-
-class Report(Protocol):
-    """Where :meth:`SimulatedEngine.report` writes; names as in the control plane's instance snapshot."""
-
-    used_tokens: int
-    reserved_tokens: int
-    running: int
-    waiting: int
-    head_of_line_tokens: int
-    queued_tokens: int
-    unprefilled_tokens: int
-    preempted: int
-    classes: Any
-
-
-class _Segment:
-    """Steps with a constant batch; what a report on them says is noted at their start."""
-
-    __slots__ = (
-        "a",
-        "b",
-        "blocks",
-        "buckets",
-        "classes",
-        "counter",
-        "end_s",
-        "first_end_s",
-        "grown",
-        "head",
-        "jump",
-        "preempted",
-        "queued",
-        "reserved",
-        "running",
-        "seen",
-        "size",
-        "start_s",
-        "steps",
-        "unprefilled",
-        "waiting",
-    )
-    blocks: int
-    buckets: list[int]
-    classes: tuple[object, ...]
-    counter: int
-    head: int
-    preempted: int
-    queued: int
-    reserved: int
-    running: int
-    seen: int
-    size: int
-    waiting: int
-
-    def __init__(self, start_s: float, a: float, b: float, steps: int) -> None:
-        self.start_s = start_s
-        self.a = a
-        self.b = b
-        self.steps = steps
-        self.first_end_s = start_s + a
-        self.end_s = start_s + steps * a + b * (steps * (steps - 1) / 2)
-        self.jump = False
-        """Decode steps (whose blocks grow), not a prefill or an idle stretch."""
-        self.unprefilled = 0
-        self.grown: list[int] = []
-        """Blocks allocated by the first 0, 1, ... steps after the first, within one round of the buckets."""
-
-    def prefix_sums(self) -> list[int]:
-        """Fill :attr:`grown`, on demand."""
-        buckets = self.buckets
-        first = (self.counter + 1) % len(buckets)
-        self.grown = list(accumulate(buckets[first:] + buckets[:first], initial=0))
-        return self.grown
-
-    def end_of(self, step: int) -> float:
-        """When step ``step`` (1 = the first) ends."""
-        return self.start_s + step * self.a + self.b * (step * (step - 1) / 2)
-
-    def steps_done(self, at_s: float) -> int:
-        """Steps that have ended at ``at_s`` (one that ends just then has)."""
-        elapsed = at_s - self.start_s
-        a, b = self.a, self.b
-        if elapsed < a:
-            return 0
-        if b <= 0.0:
-            guess = int(elapsed / a)
-        else:
-            half = a - b / 2
-            guess = int((sqrt(half * half + 2.0 * b * elapsed) - half) / b)
-        if self.end_of(guess + 1) <= at_s:
-            guess += 1
-        elif guess and self.end_of(guess) > at_s:
-            guess -= 1
-        return min(guess, self.steps)
 
 
 def _nothing(*_: object) -> None:
@@ -223,9 +99,9 @@ class SimulatedEngine:
         self._incoming: list[Sequence] = []
         self._freezing: list[Sequence] = []
         self._per_class: dict[str, list[int]] = {}
-        idle = _Segment(started_s, 0.0, 0.0, 1)
+        idle = Segment(started_s, 0.0, 0.0, 1)
         self._describe(idle)
-        self._segments: deque[_Segment] = deque([idle])
+        self._segments: deque[Segment] = deque([idle])
         self._current = idle
         self._shown = idle
         self._switch_s = -inf
@@ -470,16 +346,16 @@ class SimulatedEngine:
 
     # ------------------------------------------------------------------ scheduling, 2023
 
-    def _schedule_2023(self, now: float) -> _Segment:
+    def _schedule_2023(self, now: float) -> Segment:
         if self._queue:
             segment = self._admit_2023(now)
             if segment is not None:
                 return segment
         if not self.batch.size:
-            return _Segment(now, 0.0, 0.0, 1)
+            return Segment(now, 0.0, 0.0, 1)
         return self._decode(now)
 
-    def _admit_2023(self, now: float) -> _Segment | None:
+    def _admit_2023(self, now: float) -> Segment | None:
         """Prefill what the head of the queue lets in, strictly in order."""
         tokens = squares = 0
         queue, admitted = self._queue, self._prefilling
@@ -507,11 +383,11 @@ class SimulatedEngine:
             return None
         model = self.coefficients
         duration = (model.prefill_a + model.prefill_b * tokens + model.prefill_c * squares) * self._slow
-        segment = _Segment(now, duration, 0.0, 1)
+        segment = Segment(now, duration, 0.0, 1)
         segment.unprefilled = tokens
         return segment
 
-    def _decode(self, now: float) -> _Segment:
+    def _decode(self, now: float) -> Segment:
         """As many decode steps as are certain: until the first finish or the last safe block."""
         batch = self.batch
         limit = batch.steps_to_finish() if self.jump else 1
@@ -525,7 +401,7 @@ class SimulatedEngine:
                 return self._schedule_2023(now)
         model, size = self.coefficients, batch.size
         first = (model.decode_a + model.decode_b * size + model.decode_c * batch.context) * self._slow
-        segment = _Segment(now, first, model.decode_c * size * self._slow, steps)
+        segment = Segment(now, first, model.decode_c * size * self._slow, steps)
         segment.jump = True
         return segment
 
@@ -574,11 +450,11 @@ class SimulatedEngine:
 
     # ------------------------------------------------------------------ scheduling, chunked
 
-    def _schedule_chunked(self, now: float) -> _Segment:
+    def _schedule_chunked(self, now: float) -> Segment:
         """One step under the token budget, or a jump when only decodes can run."""
         batch = self.batch
         if not self._prefilling and not (self._queue and self._head_fits()):
-            return self._decode(now) if batch.size else _Segment(now, 0.0, 0.0, 1)
+            return self._decode(now) if batch.size else Segment(now, 0.0, 0.0, 1)
         preempted_before = self.preemptions_total
         if batch.size:
             if batch.safe_steps(self.free, 1):
@@ -625,22 +501,22 @@ class SimulatedEngine:
             sequence.computed_tokens += chunk
         return chunk
 
-    def _mixed(self, now: float, tokens: int, context: int) -> _Segment:
+    def _mixed(self, now: float, tokens: int, context: int) -> Segment:
         batch = self.batch
         if not tokens and not batch.size:
             if len(self._prefilling) < 2:
-                return _Segment(now, 0.0, 0.0, 1)
+                return Segment(now, 0.0, 0.0, 1)
             self._preempt_prefill(now)
             return self._schedule_chunked(now)
         duration = self.coefficients.mixed_s(tokens, context, batch.size, batch.context) * self._slow
-        segment = _Segment(now, duration, 0.0, 1)
+        segment = Segment(now, duration, 0.0, 1)
         segment.jump = batch.size > 0
         segment.unprefilled = sum(s.prompt_tokens + s.generated - s.computed_tokens for s in self._prefilling)
         return segment
 
     # ------------------------------------------------------------------ reports
 
-    def _describe(self, segment: _Segment) -> None:
+    def _describe(self, segment: Segment) -> None:
         """Note what a report on this stretch will say."""
         batch, queue = self.batch, self._queue
         segment.blocks = self.capacity - self.free - self.reserved
@@ -702,7 +578,7 @@ class SimulatedEngine:
             target.used_tokens = segment.blocks * self.block_size
         return segment.seen
 
-    def _show(self, target: Report, at_s: float) -> _Segment:
+    def _show(self, target: Report, at_s: float) -> Segment:
         """The next stretch has been reported: write what stays the same during it."""
         segments = self._segments
         while len(segments) > 1 and segments[1].first_end_s <= at_s:
