@@ -36,6 +36,8 @@ class Watcher:
         self._silent: set[str] = set()
         self._gateways: dict[str, tuple[GatewayStatus, float]] = {}
         self._redis_error = ""
+        self._outcomes_seen = False
+        """The stream tells moves better than rows do, so rows only fill in what it no longer holds."""
         self.state.set_single("degraded", {})
 
     def take_directory(self, directory: Directory, *, now: float) -> None:
@@ -43,7 +45,7 @@ class Watcher:
         self._directory = directory
         self._rules = {row.name: row.rule() for row in directory.classes}
         self.state.set_single("tenants", directory.tenants)
-        for migration in directory.migrations:
+        for migration in directory.migrations if self._outcomes_seen else ():
             if self.state.get("migrations", migration["id"]) is None:
                 self.state.put_migration(migration)
         for row in directory.instances.values():
@@ -60,6 +62,7 @@ class Watcher:
         self.state.set_single("loop", None if reading.loop is None else shapes.loop_shape(reading.loop))
         for outcome in reading.outcomes:
             self._take_outcome(outcome, now)
+        self._outcomes_seen = True
         for event in reading.events:
             self._add_line(feed.event_line(event), at=event.at_s)
         self.pass_time(now=now)
@@ -68,6 +71,7 @@ class Watcher:
         """Redis did not answer; what is shown stays, and grows old."""
         known = self.state.singles["degraded"].get("redis")
         since = known["since"] if known else now
+        self._outcomes_seen = True
         if not self._redis_error:
             self._add_line(feed.redis_line(error), at=now)
         self._redis_error = error
@@ -194,8 +198,7 @@ class Watcher:
         )
         if now - outcome.at_s < OLD_NEWS_S:
             self._add_line(feed.migration_line(before, after), at=outcome.at_s)
-        if after["ended_at"] is not None or now - outcome.at_s < MIGRATION_SILENT_S:
-            self.state.put_migration(after)
+        self.state.put_migration(after)
 
     def _forget_silent_moves(self, now: float) -> None:
         silent = [

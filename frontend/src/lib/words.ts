@@ -124,8 +124,9 @@ export function splitStages(move: Migration): { copies: Stage[]; handOver: Stage
 }
 
 /** Ids of moves begin with their source; what tells them apart stands at the end. */
-export function shortMove(id: string): string {
-  return id.length <= 14 ? id : `…${id.slice(-10)}`;
+export function shortMove(move: Pick<Migration, "id" | "source">): string {
+  if (move.id.startsWith(`${move.source}-`)) return `…${move.id.slice(move.source.length + 1)}`;
+  return move.id.length <= 14 ? move.id : `…${move.id.slice(-10)}`;
 }
 
 /** Long ids are cut in lists; the whole id stands in the title. */

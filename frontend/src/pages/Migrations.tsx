@@ -98,7 +98,7 @@ function Known({ state, now }: { state: LiveState; now: number }) {
           />
         ))}
       </section>
-      <div className="grid columns">
+      <div className="grid columns narrow-side">
         <section className="card" aria-label="history">
           <div className="card-head">
             <h2>History</h2>

@@ -10,6 +10,8 @@ from engine_agents.messages import ClassLatency, ClassLoad, GatewayStatus
 from tests.console.hub_by_hand import START_S, HubByHand, directory_of
 from tests.controlplane import builders
 
+HISTORY_ROW = {"source": "chat-1", "destination": "chat-2", "state": "done", "started_at": START_S - 300}
+
 
 def ready(name: str = "main-1", seq: int = 1, **changes):
     return builders.status(name, pool="main", seq=seq, reported_at_s=START_S, **changes)
@@ -137,6 +139,20 @@ async def test_a_move_is_told_when_it_starts_and_when_it_ends_not_for_its_stages
     assert lines(by_hand) == ["r-1 moves chat-1 → chat-2", "r-1 moved chat-1 → chat-2, 23 ms downtime"]
     shown = by_hand.state.get("migrations", "m-1")
     assert (shown["started_at"], shown["ended_at"], shown["downtime_ms"]) == (START_S, START_S + 0.3, 23.4)
+
+
+async def test_moves_from_before_the_console_started_are_told_once_each_and_in_full():
+    old = [
+        builders.outcome(state=state, at_s=START_S - 300 + at, downtime_ms=23.4)
+        for at, state in enumerate(("reserving", "copying", "done"))
+    ]
+    row = {**HISTORY_ROW, "id": "m-1", "ended_at": START_S - 298}
+    by_hand = HubByHand(directory_of([], migrations=[row, {**row, "id": "m-older"}]))
+    by_hand.source.outcomes.extend(old)
+    await by_hand.look()
+    assert lines(by_hand) == ["r-1 moves chat-1 → chat-2", "r-1 moved chat-1 → chat-2, 23 ms downtime"]
+    await by_hand.look(after_s=3)
+    assert set(by_hand.state.collections["migrations"].items) == {"m-1", "m-older"}
 
 
 async def test_a_running_move_has_no_downtime_yet():
