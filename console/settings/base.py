@@ -175,6 +175,6 @@ LOGGING = {
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")
     }
     # It warns whenever it is connected outside the main thread, as here it always is.
-    | {"ray._private.utils": {"level": "ERROR"}},
+    | {"ray._private.worker": {"level": "ERROR"}},
     "root": {"handlers": ["stderr"], "level": env.text("LLUMDECK_LOG_LEVEL", "INFO")},
 }

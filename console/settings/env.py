@@ -78,7 +78,7 @@ def secret_key(directory: Path) -> str:
 
 def database(directory: Path) -> dict[str, Any]:
     """Django's ``DATABASES["default"]`` from ``DATABASE_URL``."""
-    url = text("DATABASE_URL", f"sqlite:///{directory / 'llumdeck.sqlite3'}")
+    url = text("DATABASE_URL") or f"sqlite:///{directory / 'llumdeck.sqlite3'}"
     return parse_database_url(url)
 
 
