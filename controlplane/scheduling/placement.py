@@ -200,16 +200,20 @@ def pick_one(
     calmest = 0.0
     enough = config.queue.enough_tokens
     accounted = config.dispatch.in_flight_accounting is not False
-    in_flight = ledger.in_flight
+    in_flight, watermark = ledger.in_flight, config.dispatch.watermark_share
     for instance in instances:
-        tokens, requests = in_flight(instance.instance_id) if accounted else (0, 0)
-        if instance.relative_speed / (instance.running + instance.waiting + requests + 1) < calmest:
+        tokens, sent = in_flight(instance.instance_id) if accounted else (0, 0)
+        requests = instance.running + instance.waiting + sent + 1
+        calm = instance.relative_speed / requests
+        if calm < calmest:
             continue
-        desk = _desk(instance, tokens, requests, config.dispatch.watermark_share)
-        if desk.room < entry.tokens:
+        left = room_tokens(instance, tokens, watermark) - entry.tokens
+        per_request = left / requests
+        value = (per_request if per_request < enough else enough, calm, left)
+        if left < 0.0 or (chosen is not None and value < top):
             continue
-        value = calm_value(desk, entry.tokens, enough)
+        desk = _desk(instance, tokens, sent, watermark)
         if _better(desk, value, chosen, top) and not refusal(desk, entry, config, classes, holes):
             chosen, top = desk, value
-            calmest = value[1] if value[0] >= enough else 0.0
+            calmest = calm if per_request >= enough else 0.0
     return chosen

@@ -58,6 +58,8 @@ def simulate(workload: Workload, config: SimulationConfig) -> SimulationResult:
     return _Simulation(workload, config).run()
 
 
+REHOME_EVERY_S = 1.0
+"""Between two looks at whether pre-empted requests shall return to the fleet's queue."""
 PATIENCE_S = 600.0
 """Virtual time without any event but ticks, after which a simulation gives up."""
 
@@ -76,6 +78,7 @@ class _Simulation:
         self.late = uses_queue(config.policy)
         self.rehoming = self.late and config.policy.queue.rehome
         """Engines hand back what they must pre-empt."""
+        self.next_rehome_s = 0.0
         usable = int(config.latency.capacity_blocks * (1.0 - config.policy.dispatch.watermark_share)) - 1
         self.longest_tokens = usable * config.latency.block_size_tokens
         """No engine takes a request that could outgrow it; one block is for the append."""
@@ -326,7 +329,8 @@ class _Simulation:
             snapshot = cluster.view(now, self._waiters(), self.queue.tokens())
             decisions, self.state = policies.plan(snapshot, self.state, self.policy, self._plan_ledger())
             self.holes = self.state.holes
-            if self.late and self.policy.queue.rehome:
+            if self.late and self.policy.queue.rehome and now >= self.next_rehome_s:
+                self.next_rehome_s = now + REHOME_EVERY_S
                 self._hand_back(queueing.rehomes(snapshot, self.policy))
             for decision in decisions:
                 self._execute(decision, now)
