@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from console.settings.env import run_directory
 from tests.integration.running import Stack, eventually, free_ports, is_alive, manage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -45,7 +46,7 @@ def test_a_database_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # Ray takes seconds to start
-def test_even_sigkill_leaves_no_process(tmp_path: Path) -> None:
+def test_even_sigkill_leaves_no_process_and_the_next_start_sweeps_the_rest(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     stack.start()
     stack.wait_for("✓ ray")
@@ -53,3 +54,7 @@ def test_even_sigkill_leaves_no_process(tmp_path: Path) -> None:
     assert len(living) > 5
     stack.stop(signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, living)), 120, "the end of all children")
+    run_dir = run_directory(tmp_path)
+    assert run_dir.exists()
+    refusal(tmp_path, "--engines", "900")
+    assert not run_dir.exists()
