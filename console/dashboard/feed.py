@@ -40,6 +40,7 @@ def migration_line(before: Json | None, after: Json) -> Line | None:
 REASONS = (
     ("finish", "the request finished first"),
     ("gone", "the request finished first"),
+    ("not here", "the request finished first"),
     ("preempt", "it was preempted at the source"),
     ("no_room", "no memory at the destination"),
     ("room", "no memory at the destination"),

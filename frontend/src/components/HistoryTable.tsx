@@ -39,7 +39,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
             <tr key={move.id}>
               <td className="mono nowrap">
                 <Link to={`/migrations/${move.id}`} title={move.id}>
-                  {shortMove(move)}
+                  {shortMove(move.id)}
                 </Link>
               </td>
               <td className="t2 nowrap" title={fullTime(move.ended_at)}>

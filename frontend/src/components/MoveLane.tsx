@@ -26,7 +26,7 @@ export function MoveLane({ move, tenants, now, limitMs }: LaneProps) {
           <Link to={`/instances/${move.destination}`}>{move.destination}</Link>
         </div>
         <Link className="mono t3" to={`/migrations/${move.id}`} title={move.id}>
-          {shortMove(move)}
+          {shortMove(move.id)}
         </Link>
       </div>
       <div className="lane-what detail">

@@ -90,9 +90,9 @@ export function stopLong(move: Migration): string {
 
 const RULES: Record<string, string> = {
   load: "overload",
-  preempted: "a preempted request needs room",
+  preempted: "preempted request",
   drain: "drain",
-  hole: "room for a waiting request",
+  hole: "waiting request",
   manual: "by hand",
   consolidate: "to free a whole instance",
 };
@@ -123,10 +123,9 @@ export function splitStages(move: Migration): { copies: Stage[]; handOver: Stage
   return { copies: move.stages.slice(0, -1), handOver: last };
 }
 
-/** Ids of moves begin with their source; what tells them apart stands at the end. */
-export function shortMove(move: Pick<Migration, "id" | "source">): string {
-  if (move.id.startsWith(`${move.source}-`)) return `…${move.id.slice(move.source.length + 1)}`;
-  return move.id.length <= 14 ? move.id : `…${move.id.slice(-10)}`;
+/** Ids of moves begin with their pool and epoch; what tells them apart stands at the end. */
+export function shortMove(id: string): string {
+  return id.length <= 14 ? id : `…${id.split("-").slice(-2).join("-").slice(-12)}`;
 }
 
 /** Long ids are cut in lists; the whole id stands in the title. */

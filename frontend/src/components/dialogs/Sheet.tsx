@@ -18,7 +18,7 @@ export function Sheet({ title, opened, onClose, children }: SheetProps) {
       {children}
     </Drawer>
   ) : (
-    <Modal {...shared} centered size={520} transitionProps={{ duration: 120 }}>
+    <Modal {...shared} centered size={640} transitionProps={{ duration: 120 }}>
       {children}
     </Modal>
   );
