@@ -74,7 +74,10 @@ def pooled_memory(
     beta_s_per_token: float = 0.0,
     slos: dict[str, SloTarget] | None = None,
 ) -> ServiceMetrics:
-    """One memory for ``servers`` engines of 2023 (prompts first, no chunks)."""
+    """One memory for ``servers`` engines of 2023 (prompts first, no chunks).
+
+    Requests that the whole pool cannot hold are left out.
+    """
     if servers < 1:
         raise ValueError(f"servers must be at least 1, got {servers}")
     return measure(_Pool(workload, latency, servers, beta_s_per_token).run(), slos)
@@ -124,7 +127,11 @@ class _Pool:
         self.latency = latency
         self.servers = [_Server() for _ in range(servers)]
         self.capacity_tokens = 0.99 * servers * latency.capacity_tokens
-        self.records = [BoundRecord.of(request) for request in workload.requests]
+        self.records = [
+            BoundRecord.of(request)
+            for request in workload.requests
+            if request.prompt_tokens + request.output_tokens <= self.capacity_tokens
+        ]
         self.beta = beta
         self.queue: list[tuple[float, int, _Running]] = []
         self.events: list[tuple[float, int, int, int]] = []
@@ -198,7 +205,8 @@ class _Pool:
     def _start_prefill(self, server: _Server) -> float:
         server.steps = 0
         tokens = squares = 0
-        while server.assigned and tokens + server.assigned[0].tokens <= self.latency.max_batch_tokens:
+        limit = self.latency.max_batch_tokens
+        while server.assigned and (not tokens or tokens + server.assigned[0].tokens <= limit):
             request = server.assigned.pop(0)
             server.prefilling.append(request)
             tokens += request.tokens

@@ -7,7 +7,7 @@ from controlplane.simulator import latency
 from controlplane.simulator.bounds import empty_cluster, pooled_memory
 from controlplane.simulator.driver import SimulationConfig, simulate
 from controlplane.simulator.metrics import measure
-from controlplane.simulator.workloads import Workload, generate
+from controlplane.simulator.workloads import SimRequest, Workload, generate
 
 MODEL = latency.load()
 
@@ -69,6 +69,14 @@ def test_shorter_prompts_first_when_asked_to():
     first_come = pooled_memory(workload, MODEL, 4)
     shortest = pooled_memory(workload, MODEL, 4, beta_s_per_token=0.1)
     assert shortest.all.prefill_s.p50 < first_come.all.prefill_s.p50
+
+
+def test_a_prompt_beyond_a_batch_is_served_and_one_beyond_the_pool_left_out():
+    sizes = [(10, 5), (MODEL.max_batch_tokens + 100, 3), (3 * MODEL.capacity_tokens, 1)]
+    requests = [SimRequest(n, float(n), prompt, output) for n, (prompt, output) in enumerate(sizes)]
+    pool = pooled_memory(Workload("odd", requests, {}), MODEL, 2)
+    assert pool.all.requests == 2
+    assert pool.all.prefill_s.max == pytest.approx(MODEL.prefill_s(MODEL.max_batch_tokens + 100), abs=0.2)
 
 
 def test_bad_arguments():
