@@ -76,8 +76,8 @@ class QueueConfig:
     """Pre-empted requests return to the fleet's queue (their cache is lost anyway)."""
     rehome_credit_s: float = _number(5.0, 0.0, 3600.0)
     """How much earlier than now a pre-empted request is queued."""
-    rehome_below_share: float = _number(1.0, 0.0, 10.0)
-    """Re-home only while the demand on the whole fleet is below this share of its memory; >= 10 = always."""
+    rehome_below_share: float = _number(10.0, 0.0, 10.0)
+    """Re-home only while the demand on the whole fleet is below this share of its memory; 10 = always."""
 
     def __post_init__(self) -> None:
         _check(self, "queue")
@@ -245,7 +245,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             headroom_from_share=0.65,
             request_order="longest",
         ),
-        "queue": QueueConfig(rehome_below_share=0.95),
         "scaling": ScalingConfig(low_freeness_tokens=160.0, high_freeness_tokens=560.0),
     },
 }
