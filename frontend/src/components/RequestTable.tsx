@@ -77,7 +77,7 @@ function Row({ place, request, instance, state, instanceId }: RowProps) {
           {shortId(request.request_id)}
         </span>
       </td>
-      <td>{request.tenant || "–"}</td>
+      <td className="nowrap">{request.tenant || "–"}</td>
       <td>{request.slo_class}</td>
       <td className="num">{count(request.blocks)}</td>
       <td className="num">{count(request.prompt_tokens + request.output_tokens)}</td>

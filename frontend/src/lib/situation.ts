@@ -253,7 +253,7 @@ function doing(state: LiveState, instances: readonly Instance[], now: number): C
     title,
     main: first,
     detail: moves.length
-      ? `${plural(moves.length, "request is", "requests are")} moving, ${count(tokens)} tokens in all.`
+      ? `${plural(moves.length, "request is", "requests are")} moving${tokens ? `, ${count(tokens)} tokens in all` : ""}.`
       : "No move runs at this moment.",
     link: "/migrations",
   };

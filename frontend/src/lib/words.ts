@@ -79,13 +79,12 @@ export function stopShort(move: Migration): string {
 
 /** A full sentence: why it stopped and where the request is now. */
 export function stopLong(move: Migration): string {
-  if (move.state === "refused") {
-    return `${move.source} did not take the move: ${move.reason || "no reason given"}. It goes on at ${move.source}.`;
-  }
   const rule = STOPS.find((each) => each.match.test(move.reason));
-  return rule
-    ? `Stopped: ${rule.long(move)}`
-    : `Stopped: ${move.reason || "no reason given"}. It goes on at ${move.source}.`;
+  if (rule) return `Stopped: ${rule.long(move)}`;
+  const reason = move.reason || "no reason given";
+  return move.state === "refused"
+    ? `${move.source} did not take the move: ${reason}. It goes on at ${move.source}.`
+    : `Stopped: ${reason}. It goes on at ${move.source}.`;
 }
 
 const RULES: Record<string, string> = {
