@@ -13,6 +13,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from console.process import processes
 from console.process.child import Child
 from console.process.failure import StackError
 from console.process.output import Terminal
@@ -31,6 +32,16 @@ def python(name: str, code: str, **properties) -> Child:
 @pytest.fixture
 def screen() -> io.StringIO:
     return io.StringIO()
+
+
+@pytest.fixture(autouse=True)
+def spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor ends every process below its own; here that is the test run's, with its servers."""
+    before = {each.pid for each in processes.descendants()}
+    everybody = processes.descendants
+    monkeypatch.setattr(
+        processes, "descendants", lambda: [each for each in everybody() if each.pid not in before]
+    )
 
 
 @pytest.fixture
