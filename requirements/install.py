@@ -62,7 +62,7 @@ def install(flavour: str, torch_cpu_index: str) -> None:
     make_environment(flavour)
     install_uv()
     say(f"installing requirements/{flavour}.lock (every hash checked) ...")
-    options = package_sources()
+    options = package_sources(without_cpu_torch=flavour == "gpu")
     if flavour in ("cpu", "dev"):
         options += torch_source(torch_cpu_index)
     install_lock(flavour, options)
@@ -169,8 +169,12 @@ def pip_settings() -> dict[str, str]:
     return found
 
 
-def package_sources() -> list[str]:
-    """uv's options for the places that pip is configured to take packages from."""
+def package_sources(*, without_cpu_torch: bool) -> list[str]:
+    """uv's options for the places that pip is configured to take packages from.
+
+    ``without_cpu_torch``: a CPU build counts as newer than the plain one of the same version, so
+    folders that hold one are left out where the plain one is wanted.
+    """
     settings = pip_settings()
     options = ["--index-strategy", "unsafe-best-match"]  # as pip does; the hashes decide in any case
     if "index-url" in settings:
@@ -179,7 +183,7 @@ def package_sources() -> list[str]:
         if not is_missing_folder(url):
             options += ["--index", url]
     for place in words(settings.get("find-links", "")):
-        if not is_missing_folder(place):
+        if not is_missing_folder(place) and not (without_cpu_torch and holds_cpu_torch(place)):
             options += ["--find-links", place]
     for host in words(settings.get("trusted-host", "")):
         options += ["--allow-insecure-host", host]
@@ -194,6 +198,10 @@ def words(text: str) -> list[str]:
 def is_missing_folder(place: str) -> bool:
     path = place.removeprefix("file://")
     return path.startswith("/") and not Path(path).is_dir()
+
+
+def holds_cpu_torch(place: str) -> bool:
+    return any(Path(place.removeprefix("file://")).glob("torch-*+cpu-*.whl"))
 
 
 def certificate() -> list[str]:
