@@ -35,6 +35,6 @@ class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
     reservation_ttl_s: float = 10.0
     status_min_interval_s: float = 0.05
     status_max_interval_s: float = 1.0
-    gateway_timeout_s: float = 2.0
+    gateway_timeout_s: float = 5.0
     """A gateway silent for so long is gone: its requests are aborted."""
     log_dir: str = ""

@@ -34,8 +34,8 @@ from engine_agents.messages import (
 logger = logging.getLogger(__name__)
 
 HELLO_INTERVAL_S = 0.5
-HELLO_LIMIT_S = 1.8
-"""An agent gives a gateway up after 2 s without a Hello: who stood still that long must assume it."""
+HELLO_LIMIT_S = 4.5
+"""An agent gives a gateway up after 5 s without a Hello: who stood still that long must assume it."""
 SILENCE_LIMIT_S = 5.0
 """An agent that says nothing for so long is gone (a busy one still sends a heartbeat a second)."""
 RECONNECT_FIRST_S = 0.2

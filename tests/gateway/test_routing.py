@@ -286,6 +286,9 @@ class TestLateBinding:
         assert scene.owner(live) == ({"a", "b"} - {first}).pop() and live.entry.recoveries == 0
         for name in ("a", "b"):
             scene.report(name, used_blocks=99, queued_blocks=50, running=3)
+        assert scene.router.may_rehome(scene.now)
+        below = SchedulingConfig.from_dict({"policy": "llumdeck", "queue": {"rehome_below_share": 0.95}})
+        scene.router.reconfigure(below, RULES)
         assert not scene.router.may_rehome(scene.now)
 
 
