@@ -45,7 +45,7 @@ class Hello(Message):
 
     Every Hello is answered by :class:`Ready`, so that an agent that came back (same address,
     new ``incarnation``) is noticed. A gateway that sends nothing for ``gateway_timeout_s``
-    (2 s) is gone: its requests are aborted. A new ``incarnation`` under the same
+    (5 s) is gone: its requests are aborted. A new ``incarnation`` under the same
     ``gateway_id`` ends what the old one had here.
     """
 
