@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from multiprocessing.connection import Connection, wait
+from typing import cast
 
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.snapshot import ClassRule
@@ -148,41 +150,83 @@ def _results(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, RunMetr
         for number, job in enumerate(jobs):
             yield number, run_job(job)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    todo = iter(range(len(jobs)))
+    workers = [_Worker() for _ in range(min(processes, len(jobs)))]
     try:
-        pending: dict[Future[RunMetrics], int] = {pool.submit(run_job, job): n for n, job in enumerate(jobs)}
-        while pending:
-            ready, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in ready:
-                number = pending.pop(future)
-                yield number, _result(future, jobs[number])
+        busy = {worker.connection: worker for worker in workers if worker.start_next(todo, jobs)}
+        while busy:
+            for connection in wait(list(busy)):
+                worker = busy[cast(Connection, connection)]
+                number = worker.number
+                metrics = worker.result(jobs[number])
+                if not worker.start_next(todo, jobs):
+                    del busy[worker.connection]
+                yield number, metrics
     finally:
-        _end(pool)
+        for worker in workers:
+            worker.end()
 
 
-def _result(future: Future[RunMetrics], job: Job) -> RunMetrics:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise GridError(
-            f"a process died while simulating (out of memory?), at {job.system} on {job.workload.mix} "
-            f"seed {job.seed}; try fewer --processes"
-        ) from error
+class _Worker:
+    """A process that simulates one job after the other. It ends with its parent, however that ends."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.number = -1
+
+    def start_next(self, todo: Iterator[int], jobs: Sequence[Job]) -> bool:
+        """Hand it the next job; ``False`` when there is none left."""
+        number = next(todo, None)
+        if number is None:
+            return False
+        self.number = number
+        with suppress(BrokenPipeError):
+            self.connection.send(jobs[number])
+        return True
+
+    def result(self, job: Job) -> RunMetrics:
+        """What came of its job; raises the job's error."""
+        try:
+            answer = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise GridError(
+                f"a process died while simulating {job.system} on {job.workload.mix or job.workload.trace} "
+                f"with seed {job.seed} (out of memory?); try fewer --processes"
+            ) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return cast(RunMetrics, answer)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _serve(connection: Connection) -> None:
+    """The worker's side: jobs in, metrics or errors out, until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job = connection.recv()
+            try:
+                answer: object = run_job(job)
+            except Exception as error:
+                answer = _sendable(error)
+            connection.send(answer)
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Leave no process behind, whatever it is doing."""
-    workers = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        worker.join()
+def _sendable(error: Exception) -> Exception:
+    """The error itself when it survives a pipe, else its text."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return GridError(str(error))
+    return error
 
 
 def bound_jobs(job: Job) -> list[Job]:

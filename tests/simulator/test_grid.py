@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.config import ConfigError, SchedulingConfig
 from controlplane.simulator.grid import (
     EMPTY_CLUSTER,
     POOLED_MEMORY,
+    GridError,
     Job,
     WorkloadSpec,
+    _sendable,
+    _Worker,
     bound_jobs,
     run_job,
     run_jobs,
@@ -44,6 +47,22 @@ def test_stopping_keeps_what_is_done(processes):
 def test_the_error_of_a_job_is_raised(processes):
     with pytest.raises(WorkloadError, match="no length mix"):
         run_jobs([replace(job(), workload=WorkloadSpec("X-X", 1.0, 10)), job()], processes)
+
+
+def test_an_error_that_a_pipe_would_break_keeps_its_text():
+    with pytest.raises(GridError, match="queue: is bad"):
+        raise _sendable(ConfigError("queue", "is bad"))
+    assert isinstance(_sendable(WorkloadError("x")), WorkloadError)
+
+
+def test_a_dead_process_is_said():
+    worker = _Worker()
+    worker.process.kill()
+    worker.process.join()
+    assert worker.start_next(iter([0]), [job()])
+    with pytest.raises(GridError, match="infaas\\+\\+ on S-S with seed 0"):
+        worker.result(job())
+    worker.end()
 
 
 def test_bounds_of_a_workload():
