@@ -13,9 +13,11 @@ def shared_memory() -> set[str]:
 
 
 def temporary_files() -> set[str]:
-    """Those that could be ours: other programs of the machine write there, too."""
+    """Those that could be ours: other programs of the machine write there, too. Ray's default is ``ray``."""
     names = {each.name for each in Path(tempfile.gettempdir()).iterdir()}
-    return {name for name in names if any(word in name for word in ("llumdeck", "ray", "vllm", "torch"))}
+    return {
+        name for name in names if name == "ray" or any(word in name for word in ("llumdeck", "vllm", "torch"))
+    }
 
 
 def files_at_home() -> set[str]:

@@ -144,11 +144,11 @@ def test_a_second_start_is_told_what_to_do(stack: Stack, tmp_path: Path) -> None
 
 def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Stack) -> None:
     load = (
-        ("--trace", str(TRACE), "--speed", "2", "--scale", "1")
+        ("--trace", str(TRACE), "--speed", "5", "--scale", "1")
         if TRACE.exists()
-        else ("--mix", "L-L", "--rate", "3")
+        else ("--mix", "L-L", "--rate", "10")
     )
-    figures = stack.replay(*load, "--duration", "20", "--skew", "8", "--classes", "standard=0.7,batch=0.3")
+    figures = stack.replay(*load, "--duration", "15", "--skew", "8", "--classes", "standard=0.7,batch=0.3")
     assert figures["classes"]["all"]["failed"] == 0
     assert figures["fleet"]["migrations"] >= 1
     moved = stack.rows(
