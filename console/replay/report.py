@@ -86,7 +86,7 @@ def table(found: Sequence[ClassReport]) -> Table:
     drawn.add_column("class")
     for title in ("requests", "failed", "tokens"):
         drawn.add_column(title, justify="right")
-    drawn.add_column("milliseconds")
+    drawn.add_column("in ms")
     for title in ("mean", "P50", "P99"):
         drawn.add_column(title, justify="right")
     for report in found:
