@@ -40,6 +40,20 @@ def is_serving(url: str) -> Probe:
     return probe
 
 
+def has_engines(url: str, count: int) -> Probe:
+    """Ready when a gateway's health lists so many engines that it can use."""
+
+    async def probe() -> Problem:
+        try:
+            async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
+                usable = (await client.get(url)).json().get("instances", [])
+        except (httpx.HTTPError, ValueError) as error:
+            return f"{url}: {type(error).__name__}"
+        return "" if len(usable) >= count else f"it reaches {len(usable)} of {count} engines"
+
+    return probe
+
+
 async def redis_answers() -> Problem:
     """The Redis of the settings, embedded or not."""
     return await asyncio.to_thread(redis_client.problem)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from django.core.management import call_command
 from django.db import DatabaseError, close_old_connections
 
-from console.process import preflight, processes, stack
+from console.process import preflight, probes, processes, stack
 from console.process.bootstrap import OPERATOR, Prepared, prepare_database
 from console.process.child import Child
 from console.process.engines import stop_agents, wait_for_engines
@@ -22,7 +22,7 @@ from console.process.model import make_model
 from console.process.options import Options
 from console.process.output import Terminal
 from console.process.run_directory import RunDirectory
-from console.process.supervisor import Supervisor
+from console.process.supervisor import PROBE_INTERVAL_S, Supervisor
 from console.settings import env
 from controlplane.fleet.tasks import reconcile_fleet
 
@@ -119,7 +119,7 @@ class Run:
             await self._step("ray", ray)
             await self._step("workers", self._start_workers(environment))
             await wait_for_engines(options, self._terminal)
-            await self._step("gateway", gateway)
+            await self._step("gateway", self._until_served(gateway))
         self._directory.note({"console": options.console_url, "gateway": options.gateway_url})
         self._say_where(prepared)
         if self._workload is not None:
@@ -142,6 +142,17 @@ class Run:
         if not self._options.ray_address:
             port = int(environment["RAY_ADDRESS"].rsplit(":", 1)[1])
             await self._supervisor.start(stack.ray_child(self._options, port, environment))
+
+    async def _until_served(self, gateway: Awaitable[None]) -> None:
+        """Engines are ready by their reports; a request is served once the gateway has reached them, too."""
+        await gateway
+        options = self._options
+        probe = probes.has_engines(f"{options.gateway_url}/health", options.engines)
+        deadline_s = time.monotonic() + stack.PATIENCE_S
+        while problem := await probe():
+            if time.monotonic() > deadline_s:
+                raise StackError(f"the gateway is up, but {problem}: see {options.state_dir / 'logs'}.")
+            await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def _start_workers(self, environment: dict[str, str]) -> None:
         children = [
