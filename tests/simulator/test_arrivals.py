@@ -8,15 +8,16 @@ from controlplane.simulator.arrivals import arrival_times, draw_classes
 
 @pytest.mark.parametrize("cv", [0.5, 1.0, 2.0, 4.0])
 def test_rate_and_coefficient_of_variation(cv):
-    gaps = np.diff(arrival_times(8.0, 100_000, seed=5, cv=cv))
+    times = arrival_times(8.0, 100_000, seed=5, cv=cv)
+    assert times[-1] == pytest.approx(100_000 / 8.0)
+    gaps = np.diff(times)
     assert (gaps >= 0).all()
-    assert 1 / gaps.mean() == pytest.approx(8.0, rel=0.05)
     assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.1)
 
 
 def test_the_same_seed_repeats_and_another_does_not():
     assert (arrival_times(2.0, 50, 1) == arrival_times(2.0, 50, 1)).all()
-    assert (arrival_times(2.0, 50, 1) != arrival_times(2.0, 50, 2)).all()
+    assert (arrival_times(2.0, 50, 1) != arrival_times(2.0, 50, 2)).any()
 
 
 @pytest.mark.parametrize(("rate", "cv"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (float("nan"), 1.0)])

@@ -12,7 +12,7 @@ from tests.simulator.reference import infaas, round_robin, simulate_reference
 @pytest.mark.parametrize(("policy", "score"), [("round_robin", round_robin), ("infaas++", infaas)])
 @pytest.mark.parametrize(
     ("mix", "rate", "requests", "instances"),
-    [("M-M", 1.9, 500, 4), ("S-L", 1.1, 300, 4), ("M-M", 0.5, 200, 1)],
+    [("M-M", 2.4, 500, 4), ("S-L", 1.1, 300, 4), ("M-M", 0.5, 200, 1)],
 )
 def test_the_same_steps_preemptions_and_times(policy, score, mix, rate, requests, instances):
     model = latency.load()

@@ -62,7 +62,7 @@ def test_jumping_finds_the_history_of_single_steps(policy: str, mix: str, mode: 
 
 
 def test_migrations_move_load_in_stages_and_cost_a_short_stall() -> None:
-    result = simulated(generate("M-M", 2.3, 600, seed=5), "llumnix", parts={"rescheduling": THRESHOLDS})
+    result = simulated(generate("M-M", 2.8, 600, seed=5), "llumnix", parts={"rescheduling": THRESHOLDS})
     done = [each for each in result.migrations if each.outcome == "done"]
     assert len(done) > 20
     for each in done:
@@ -80,7 +80,7 @@ THRESHOLDS = {"source_threshold_tokens": 160.0, "destination_threshold_tokens": 
 
 
 def test_migrations_may_abort_and_leave_nothing_behind() -> None:
-    workload = generate("S-S", 3.0, 400, seed=4)
+    workload = generate("S-S", 12.0, 400, seed=4)
     small = replace(MODEL, capacity_blocks=400, migration_copy_s_per_token=0.01)
     result = simulated(workload, "llumnix", latency=small)
     outcomes = {each.outcome for each in result.migrations}
