@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from console.api.outputs import AuditOutput
 from console.api.pagination import page
-from console.api.views.base import ConsoleView
+from console.api.views.console_view import ConsoleView
 from controlplane.records.selectors import audit_entries
 
 

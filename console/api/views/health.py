@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from console import health
 from console.api.outputs import moment
-from console.api.views.base import ConsoleView
+from console.api.views.console_view import ConsoleView
 from controlplane import redis_client
 from controlplane.fleet.live_status import read_gateways, read_statuses
 from controlplane.rebalancing.selectors import loop_status

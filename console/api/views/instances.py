@@ -13,7 +13,7 @@ from console.api.inputs import Reason
 from console.api.outputs import InstanceOutput, RequestOutput, moment
 from console.api.pagination import page
 from console.api.problems import Conflict
-from console.api.views.base import ConsoleView, actor_of, checked
+from console.api.views.console_view import ConsoleView, actor_of, checked
 from console.dashboard import shapes
 from controlplane import redis_client
 from controlplane.fleet import selectors, services

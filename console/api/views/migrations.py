@@ -12,7 +12,7 @@ from console.api.inputs import MoveRequest
 from console.api.outputs import MigrationOutput, RoundDetailOutput, RoundOutput
 from console.api.pagination import page
 from console.api.problems import Conflict
-from console.api.views.base import ConsoleView, actor_of, checked
+from console.api.views.console_view import ConsoleView, actor_of, checked
 from controlplane.rebalancing import selectors
 from controlplane.rebalancing.models import RequestMigration
 from controlplane.rebalancing.services import MoveError, request_migration

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from console.api.authentication import SessionAuthentication
 from console.api.inputs import SignIn
-from console.api.views.base import ConsoleView, checked
+from console.api.views.console_view import ConsoleView, checked
 from console.roles import may_act
 from controlplane.tenancy.selectors import role_of
 

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from console.api.inputs import TenantClass
 from console.api.outputs import ClassOutput, TenantOutput
 from console.api.pagination import page
-from console.api.views.base import ConsoleView, actor_of, checked
+from console.api.views.console_view import ConsoleView, actor_of, checked
 from controlplane.records.selectors import finished_requests
 from controlplane.tenancy import selectors, services
 from controlplane.tenancy.models import SLOClass, Tenant
