@@ -34,6 +34,8 @@ class Child:
     """Ended after all children of lower stages: 1 what serves, 2 what it stands on, 3 the store."""
     grace_s: float = 5.0
     """Between SIGTERM and SIGKILL."""
+    orphan_signal: str = "TERM"
+    """What the kernel sends when the supervisor was killed; ``KILL`` for one that may not heed the other."""
     shown: bool = True
     """Whether its lines go to the terminal, and not to its file alone."""
     hint: str = ""
@@ -44,4 +46,4 @@ class Child:
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             return self.command
-        return (setpriv, "--pdeathsig", "TERM", "--", *self.command)
+        return (setpriv, "--pdeathsig", self.orphan_signal, "--", *self.command)

@@ -150,6 +150,8 @@ def worker_child(name: str, queue: str, threads: int, environment: dict[str, str
         environment=environment,
         ready_line=" ready.",
         ready_within_s=PATIENCE_S,
+        # A worker that looks for a broker which is gone, too, defers SIGTERM until it finds one.
+        orphan_signal="KILL",
     )
 
 
@@ -162,6 +164,7 @@ def beat_child(options: Options, environment: dict[str, str]) -> Child:
             *("-s", str(options.run_dir / "beat-schedule"), "--pidfile", ""),
         ),
         environment=environment,
+        orphan_signal="KILL",
     )
 
 
