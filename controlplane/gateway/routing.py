@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from controlplane.gateway.fleet_view import FleetView
@@ -92,13 +93,12 @@ class Router:
 
     def may_rehome(self, now_s: float) -> bool:
         """Whether pre-empted requests come back here: worth it while the fleet has room elsewhere."""
-        rules = self.config.queue
-        if not (self.binds_late and rules.rehome):
+        if not self.binds_late:
             return False
-        instances = self._current_snapshot(now_s).instances
-        capacity = sum(instance.capacity_tokens for instance in instances)
-        demand = sum(instance.used_tokens + instance.queued_tokens for instance in instances)
-        return len(instances) > 1 and demand + self._queue.tokens() < rules.rehome_below_share * capacity
+        snapshot = self._current_snapshot(now_s)
+        if len(snapshot.instances) < 2:
+            return False
+        return queueing.rehomes(replace(snapshot, queue_tokens=self._queue.tokens()), self.config)
 
     def remove(self, live: LiveRequest) -> None:
         """It is over, or bound."""
