@@ -8,6 +8,7 @@ import { BlockField } from "../components/BlockField";
 import { DrainFacts } from "../components/DrainFacts";
 import { useDialog } from "../components/dialogs/DialogProvider";
 import { ProblemNote } from "../components/dialogs/Problem";
+import { FactList } from "../components/FactList";
 import { Mark } from "../components/Mark";
 import { MemoryBar } from "../components/MemoryBar";
 import { RequestTable } from "../components/RequestTable";
@@ -218,18 +219,7 @@ function Facts({ instance }: { instance: Instance }) {
     ["Incarnation", instance.incarnation?.slice(0, 12) ?? "–"],
     ["Obeys lease epoch", count(instance.lease_epoch)],
   ];
-  return (
-    <section className="card card-body">
-      <dl className="facts">
-        {rows.map(([name, value]) => (
-          <div key={name}>
-            <dt className="t3">{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
-    </section>
-  );
+  return <FactList rows={rows} />;
 }
 
 function sortedRequests(requests: readonly LiveRequest[]): LiveRequest[] {

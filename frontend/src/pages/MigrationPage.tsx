@@ -2,6 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "react-router";
 import { getMigration } from "../api/migrations";
 import { ProblemNote } from "../components/dialogs/Problem";
+import { FactList } from "../components/FactList";
 import { OutcomeWords } from "../components/HistoryTable";
 import { MoveLane } from "../components/MoveLane";
 import { bytes, count, duration, fullTime } from "../lib/format";
@@ -107,16 +108,5 @@ function Facts({ move, asked }: { move: Migration; asked: string }) {
     ["Tokens at the start", count(move.tokens_at_start)],
     ["Copied", bytes(bytesOf(move))],
   ];
-  return (
-    <section className="card card-body">
-      <dl className="facts">
-        {rows.map(([name, value]) => (
-          <div key={name}>
-            <dt className="t3">{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
-    </section>
-  );
+  return <FactList rows={rows} />;
 }

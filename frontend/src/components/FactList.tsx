@@ -1,0 +1,15 @@
+/** A card of names and values, as a description list. */
+export function FactList({ rows }: { rows: [string, string][] }) {
+  return (
+    <section className="card card-body">
+      <dl className="facts">
+        {rows.map(([name, value]) => (
+          <div key={name}>
+            <dt className="t3">{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
