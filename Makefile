@@ -27,7 +27,7 @@ OPTIONS = $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model '$(MODEL)'
 RUN     = exec $(if $(STATE_DIR),env LLUMDECK_STATE_DIR='$(STATE_DIR)') $(VENV)/bin/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-dev up demo test lint format types unit integration browser frontend bench-paper lock clean
+.PHONY: help python setup setup-dev up demo test lint format types unit integration browser frontend faults bench-paper lock clean
 
 help:
 	@echo "make up      set up what is missing and run everything here: console, gateway, two engines"
@@ -35,6 +35,7 @@ help:
 	@echo "make setup   the set-up alone (fast when there is nothing to do)"
 	@echo "make test    lint, types, contracts, unit, integration and browser tests (PART=name for one of them)"
 	@echo "make lint, format, types, unit, integration, browser, frontend   single parts"
+	@echo "make faults SEEDS=3   every fault with so many seeds on real engines and many more on paced ones; writes faults.json"
 	@echo "make bench-paper   the Llumnix paper's figures, cell by cell, paper and ours; writes paper.json (ARGS=--quick)"
 	@echo "make lock    make the locks under requirements/ again (UPGRADE=--upgrade takes newer versions)"
 	@echo "make clean   delete what was built or installed here (.venv, frontend output); data in .llumdeck stays"
@@ -69,6 +70,10 @@ lint types unit integration browser frontend: setup-dev
 
 format: setup-dev
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+# The long form of tests/faults; ARGS='-k case_04' for some of it.
+faults: setup-dev
+	@exec $(VENV)/bin/python -m tests.faults --seeds $(or $(SEEDS),3) --json faults.json $(ARGS)
 
 bench-paper: setup-dev
 	@exec $(VENV)/bin/python -m controlplane.simulator paper --figure all --json paper.json $(ARGS)

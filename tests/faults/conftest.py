@@ -1,0 +1,52 @@
+"""Seeds and the matrix; ``pytest tests/faults --fault-seeds 3 --faults-json FILE`` is the long form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.matrix import Matrix, render, rows_of, write_json
+
+FIRST_SEED = 101
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--fault-seeds", type=int, default=1, help="seeds per fault (default 1)")
+    group.addoption("--first-seed", type=int, default=FIRST_SEED, help=f"default {FIRST_SEED}")
+    group.addoption("--paced-factor", type=int, default=1, help="so many times more on paced engines")
+    group.addoption("--faults-json", type=Path, default=None, help="write the matrix there")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``seed`` runs once per seed."""
+    if "seed" in metafunc.fixturenames:
+        first = option(metafunc.config, "--first-seed", FIRST_SEED)
+        count = option(metafunc.config, "--fault-seeds", 1)
+        metafunc.parametrize("seed", range(first, first + count))
+
+
+def option(config: pytest.Config, name: str, default: Any) -> Any:
+    """Options exist only when this folder is named on the command line."""
+    return config.getoption(name, default=default)
+
+
+@pytest.fixture
+def matrix(request: pytest.FixtureRequest) -> Iterator[Matrix]:
+    yield Matrix(request.node)
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    rows = rows_of(reports)
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(render(rows))
+    path = option(config, "--faults-json", None)
+    if path is not None:
+        write_json(rows, path)
