@@ -11,9 +11,13 @@ from django.utils import timezone
 from controlplane.events.publish import publish
 from controlplane.events.schema import AuditAdded
 from controlplane.records.models import AuditEntry, RequestRecord
+from controlplane.records.origin import current_origin
 from controlplane.records.types import FinishedRequest
 
-MASKED_KEYS = frozenset({"password", "key", "raw_key", "key_hash", "secret", "token"})
+MASK = "•••"
+MASKED_KEYS = frozenset(
+    {"password", "key", "raw_key", "key_hash", "secret", "token", "api_key", "authorization", "code"}
+)
 MAX_OUTCOME_LENGTH = 200
 
 
@@ -40,7 +44,11 @@ def audit(
     address: str | None = None,
     now: datetime | None = None,
 ) -> AuditEntry:
-    """Append one entry (secrets masked) and tell the dashboards once it is committed."""
+    """Append one entry (secrets masked) and tell the dashboards once it is committed.
+
+    Request id and address are those of the call being served where none are given.
+    """
+    caller = current_origin()
     entry = AuditEntry.objects.create(
         at=now or timezone.now(),
         actor=actor,
@@ -50,8 +58,8 @@ def audit(
         before=_mask(before or {}),
         after=_mask(after or {}),
         reason=reason[:500],
-        request_id=request_id,
-        address=address,
+        request_id=request_id or caller.request_id,
+        address=address or caller.address,
     )
     publish(
         AuditAdded.of(
@@ -98,5 +106,12 @@ def _request_row(item: FinishedRequest) -> RequestRecord:
     )
 
 
-def _mask(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: "•••" if name in MASKED_KEYS else value for name, value in values.items()}
+def _mask(value: Any, name: str = "") -> Any:
+    """The same data without secrets, however deep they lie."""
+    if name.lower() in MASKED_KEYS and not isinstance(value, bool | None):
+        return MASK
+    if isinstance(value, Mapping):
+        return {str(key): _mask(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mask(inner, name) for inner in value]
+    return value

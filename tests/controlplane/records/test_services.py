@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from controlplane.records import selectors, services
 from controlplane.records.models import AppendOnlyError, AuditEntry, RequestRecord
+from controlplane.records.origin import Origin, acting_for
 from controlplane.records.types import FinishedRequest
 from tests.controlplane.builders import NOW
 
@@ -129,3 +130,19 @@ def test_audit_entries_are_found_by_their_object():
     entry(object_id="1")
     entry(object_id="2")
     assert [row.object_id for row in selectors.audit_entries(object_type="x", object_id="2")] == ["2"]
+
+
+def test_secrets_are_masked_however_deep_they_lie(db, sent_events):
+    before = {"name": "x", "hooks": [{"url": "https://a", "secret": "s3cr3t"}], "auth": {"Token": "t0k3n"}}
+    entry = services.audit(actor="a", action="b", object_type="c", object_id="d", before=before)
+    assert "s3cr3t" not in str(entry.before)
+    assert "t0k3n" not in str(entry.before)
+    assert entry.before["hooks"][0]["url"] == "https://a"
+
+
+def test_entries_carry_the_origin_of_the_call_being_served(db, sent_events):
+    with acting_for(Origin("req-12345678", "192.0.2.7")):
+        inside = services.audit(actor="a", action="b", object_type="c", object_id="d")
+    outside = services.audit(actor="a", action="b", object_type="c", object_id="d")
+    assert (inside.request_id, inside.address) == ("req-12345678", "192.0.2.7")
+    assert (outside.request_id, outside.address) == ("", None)
