@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from datetime import datetime
 from typing import Any, ClassVar
 
 from django.db import models
@@ -146,69 +145,3 @@ class Operation(models.Model):
         if not self.is_final:
             self.state, self.problem = state, problem[:500]
             self.updated_at = self.finished_at = now
-
-
-class Operation(models.Model):
-    """A long action that somebody asked for: what it has done of how much, and how it ended."""
-
-    class State(models.TextChoices):
-        RUNNING = "running"
-        DONE = "done"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-
-    FINAL_STATES = frozenset({State.DONE, State.FAILED, State.CANCELLED})
-
-    operation_id = models.CharField(max_length=40, unique=True)
-    kind = models.CharField(max_length=40)
-    """``drain``, ``restart``, ``rolling_restart``, ``scale`` …"""
-    object_type = models.CharField(max_length=60)
-    object_id = models.CharField(max_length=120)
-    state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
-    step = models.CharField(max_length=300, blank=True)
-    """What it is doing now, in words."""
-    done = models.PositiveIntegerField(default=0)
-    total = models.PositiveIntegerField(default=0)
-    """In units of the kind: requests, instances. 0: not known."""
-    parameters = models.JSONField(default=dict)
-    problem = models.CharField(max_length=500, blank=True)
-    requested_by = models.CharField(max_length=150)
-    reason = models.CharField(max_length=500, blank=True)
-    started_at = models.DateTimeField()
-    updated_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True)
-
-    class Meta:
-        ordering = ["-id"]
-        indexes = [
-            models.Index(fields=["object_type", "object_id"], name="operation_object"),
-            models.Index(fields=["state"], name="operation_state"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} of {self.object_type} {self.object_id} ({self.state})"
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in self.FINAL_STATES
-
-    def advance(self, *, step: str, now: datetime, done: int | None = None, total: int | None = None) -> bool:
-        """Note how far it is; False when nothing changed or it is over (then nothing is noted)."""
-        before = (self.step, self.done, self.total)
-        if self.is_final:
-            return False
-        self.step = step[:300]
-        self.done = self.done if done is None else done
-        self.total = self.total if total is None else total
-        if (self.step, self.done, self.total) == before:
-            return False
-        self.updated_at = now
-        return True
-
-    def end(self, state: str, *, now: datetime, problem: str = "") -> bool:
-        """Over; False when it was over already."""
-        if self.is_final:
-            return False
-        self.state, self.problem = state, problem[:500]
-        self.updated_at = self.finished_at = now
-        return True

@@ -1,91 +1,83 @@
-"""Long actions: begun, advanced and ended by the app that carries them out."""
+"""Long actions: begun, told about and ended by whoever carries them out."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from controlplane.events.publish import publish
-from controlplane.events.schema import OperationChanged
+from django.utils import timezone
+
 from controlplane.records.models import Operation
+from controlplane.records.origin import current_origin
 
 State = Operation.State
 
 
-def begin(
+def start_operation(
     *,
     kind: str,
     object_type: str,
     object_id: str,
     actor: str,
-    now: datetime,
     reason: str = "",
-    step: str = "",
     total: int = 0,
-    parameters: Mapping[str, Any] | None = None,
+    note: str = "",
+    now: datetime | None = None,
 ) -> Operation:
-    """A new running operation."""
-    row = Operation.objects.create(
+    """A new running operation; ``total`` 0 means that nobody knows how much there is to do."""
+    moment = now or timezone.now()
+    return Operation.objects.create(
         operation_id=f"op-{secrets.token_hex(6)}",
         kind=kind,
         object_type=object_type,
         object_id=object_id,
-        step=step[:300],
         total=total,
-        parameters=dict(parameters or {}),
-        requested_by=actor,
+        note=note[:500],
+        actor=actor,
         reason=reason[:500],
-        started_at=now,
-        updated_at=now,
+        request_id=current_origin().request_id,
+        created_at=moment,
+        updated_at=moment,
     )
-    publish(_event(row))
-    return row
 
 
-def advance(
-    row: Operation, *, step: str, now: datetime, done: int | None = None, total: int | None = None
+def report_progress(
+    operation: Operation,
+    *,
+    done: int | None = None,
+    total: int | None = None,
+    note: str | None = None,
+    now: datetime | None = None,
 ) -> Operation:
-    """Store how far it is, if that is news."""
-    if row.advance(step=step, now=now, done=done, total=total):
-        row.save(update_fields=["step", "done", "total", "parameters", "updated_at"])
-        publish(_event(row))
-    return row
-
-
-def finish(row: Operation, *, now: datetime, step: str = "") -> Operation:
-    if not row.is_final:
-        row.advance(step=step or row.step, now=now, done=row.total or row.done)
-    return _end(row, State.DONE, now)
-
-
-def fail(row: Operation, *, problem: str, now: datetime) -> Operation:
-    return _end(row, State.FAILED, now, problem)
-
-
-def cancel(row: Operation, *, by: str, now: datetime) -> Operation:
-    return _end(row, State.CANCELLED, now, f"cancelled by {by}")
-
-
-def _end(row: Operation, state: str, now: datetime, problem: str = "") -> Operation:
-    if row.end(state, now=now, problem=problem):
-        row.save()
-        publish(_event(row))
-    return row
-
-
-def _event(row: Operation) -> OperationChanged:
-    return OperationChanged.of(
-        at=row.updated_at,
-        operation_id=row.operation_id,
-        kind=row.kind,
-        object_type=row.object_type,
-        object_id=row.object_id,
-        state=row.state,
-        step=row.step,
-        done=row.done,
-        total=row.total,
-        problem=row.problem,
-        actor=row.requested_by,
+    """Store how it stands, where that is news; nothing once it is over."""
+    before = (operation.done, operation.total, operation.note)
+    after = (
+        operation.done if done is None else done,
+        operation.total if total is None else total,
+        operation.note if note is None else note[:500],
     )
+    if operation.is_final or after == before:
+        return operation
+    operation.done, operation.total, operation.note = after
+    operation.updated_at = now or timezone.now()
+    operation.save(update_fields=["done", "total", "note", "updated_at"])
+    return operation
+
+
+def finish_operation(operation: Operation, *, problem: str = "", now: datetime | None = None) -> Operation:
+    """It succeeded, or failed with ``problem``. The first end counts."""
+    return _end(operation, State.FAILED if problem else State.SUCCEEDED, problem, now)
+
+
+def cancel_operation(operation: Operation, *, by: str, now: datetime | None = None) -> Operation:
+    return _end(operation, State.CANCELLED, f"cancelled by {by}", now)
+
+
+def _end(operation: Operation, state: str, problem: str, now: datetime | None) -> Operation:
+    if operation.is_final:
+        return operation
+    if state == State.SUCCEEDED and operation.total:
+        operation.done = operation.total
+    operation.finish(state, problem=problem, now=now or timezone.now())
+    operation.save(update_fields=["state", "problem", "done", "updated_at", "finished_at"])
+    return operation
