@@ -5,12 +5,19 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from controlplane.records.models import Operation
 from controlplane.records.origin import current_origin
 
 State = Operation.State
+
+
+def operations(*, state: str = "", object_type: str = "", object_id: str = "") -> QuerySet[Operation]:
+    """Newest first, narrowed by what is given."""
+    given = {"state": state, "object_type": object_type, "object_id": object_id}
+    return Operation.objects.filter(**{name: value for name, value in given.items() if value})
 
 
 def start_operation(
@@ -81,3 +88,9 @@ def _end(operation: Operation, state: str, problem: str, now: datetime | None) -
     operation.finish(state, problem=problem, now=now or timezone.now())
     operation.save(update_fields=["state", "problem", "done", "updated_at", "finished_at"])
     return operation
+
+
+def delete_operations_before(moment: datetime) -> int:
+    """Retention: forget operations that ended before ``moment``; returns how many."""
+    deleted, _ = Operation.objects.filter(finished_at__lt=moment).delete()
+    return deleted
