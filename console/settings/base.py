@@ -108,6 +108,8 @@ REDIS_TIMEOUT_S = 2.0
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 RAY_ADDRESS = env.text("RAY_ADDRESS")
+# For tests of what goes wrong: rules as in engine_agents/failpoints.py, handed to every agent.
+FAILPOINTS = env.text("LLUMDECK_FAILPOINTS")
 
 TICK_INTERVAL_MS = env.integer("LLUMDECK_TICK_INTERVAL_MS", 200, low=50, high=10_000)
 LEASE_TTL_MS = env.integer("LLUMDECK_LEASE_TTL_MS", 5_000, low=500, high=60_000)

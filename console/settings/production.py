@@ -4,15 +4,21 @@ from django.core.exceptions import ImproperlyConfigured
 
 from console.settings import env
 from console.settings.base import *  # noqa: F403
-from console.settings.base import REDIS_EMBEDDED
+from console.settings.base import FAILPOINTS, REDIS_EMBEDDED
 
 MIN_SECRET_KEY_LENGTH = 50
 
 
-def refuse_unfit_settings(*, debug: bool, secret_key: str, redis_embedded: bool) -> None:
-    """Raise ``ImproperlyConfigured`` for a debug flag, no real key, or the embedded Redis."""
+def refuse_unfit_settings(
+    *, debug: bool, secret_key: str, redis_embedded: bool, failpoints: str = ""
+) -> None:
+    """Raise ``ImproperlyConfigured`` for a debug flag, failpoints, no real key, or the embedded Redis."""
     if debug:
         raise ImproperlyConfigured("LLUMDECK_DEBUG is on; the production profile refuses it. Unset it.")
+    if failpoints:
+        raise ImproperlyConfigured(
+            "LLUMDECK_FAILPOINTS is set; the production profile refuses to break things on purpose. Unset it."
+        )
     if len(secret_key) < MIN_SECRET_KEY_LENGTH:
         raise ImproperlyConfigured(
             f"SECRET_KEY (or SECRET_KEY_FILE) must be set to at least {MIN_SECRET_KEY_LENGTH} random "
@@ -29,6 +35,7 @@ refuse_unfit_settings(
     debug=env.boolean("LLUMDECK_DEBUG", False),
     secret_key=env.text("SECRET_KEY"),
     redis_embedded=REDIS_EMBEDDED,
+    failpoints=FAILPOINTS,
 )
 
 DEBUG = False

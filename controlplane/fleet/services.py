@@ -207,6 +207,7 @@ def agent_config(instance: Instance) -> AgentConfig:
         engine_args=pool.engine_args,
         kv_memory_bytes=pool.kv_memory_bytes,
         log_dir=str(settings.STATE_DIR / "logs"),
+        failpoints=settings.FAILPOINTS,
     )
 
 

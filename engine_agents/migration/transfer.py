@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from zlib import crc32
 
+from engine_agents import failpoints
 from engine_agents.messages import Chunk, Message
 
 CHUNK_BYTES = 4 * 2**20
@@ -95,7 +96,7 @@ async def _chunks(
                 crc32=checksum,
                 last=index == len(parts) - 1,
             ),
-            data,
+            failpoints.altered("transfer.chunk", data),
         )
 
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.engine.core import EngineCore
 
+from engine_agents import failpoints
 from engine_agents.engines.port import EngineLoad, StepOutputs
 from engine_agents.vllm_engine import codec
 from engine_agents.vllm_engine.clients import Clients
@@ -166,6 +167,7 @@ class EngineThread:
         """One engine step, its outputs and its share of the totals."""
         began = time.perf_counter()
         try:
+            failpoints.pass_by("engine.step")
             with in_turn:
                 outputs, executed = self.core.step_fn()
                 self.core.post_step(executed)

@@ -86,6 +86,7 @@ def test_a_secret_key_is_made_once_and_for_us_alone(monkeypatch, tmp_path):
     ("changes", "sentence"),
     [
         ({"LLUMDECK_DEBUG": "1"}, "LLUMDECK_DEBUG is on"),
+        ({"LLUMDECK_FAILPOINTS": "source.commit:kill"}, "LLUMDECK_FAILPOINTS is set"),
         ({"SECRET_KEY": ""}, "SECRET_KEY"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY"),
         ({"REDIS_URL": ""}, "REDIS_URL is not set"),
