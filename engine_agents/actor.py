@@ -80,7 +80,11 @@ class EngineAgent:
         return msgspec.msgpack.encode(self._on_loop(self._serving().requests()))
 
     def set_rank(self, engine_ids: Sequence[str], rank: int) -> None:
-        self._on_loop(self._serving().set_rank(engine_ids, rank))
+        self._on_loop(self._set_rank(engine_ids, rank))
+
+    def set_failpoints(self, text: str) -> None:
+        """For tests; refused unless the agent's configuration permits it."""
+        self._serving().set_failpoints(text)
 
     def shutdown(self, grace_s: float = 0.0) -> None:
         """Take no more work, let requests end for up to ``grace_s``, free everything."""
@@ -103,6 +107,9 @@ class EngineAgent:
 
     async def _set_accepting(self, accepting: bool, lease_epoch: int) -> bool:
         return self._serving().set_accepting(accepting, lease_epoch)
+
+    async def _set_rank(self, engine_ids: Sequence[str], rank: int) -> None:
+        self._serving().set_rank(engine_ids, rank)
 
     def _serving(self) -> AgentServer:
         if self._server is None:

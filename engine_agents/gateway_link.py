@@ -26,6 +26,7 @@ from engine_agents.messages import (
     Hello,
     Message,
     Owner,
+    SetRank,
     ToAgent,
     encode,
 )
@@ -83,6 +84,8 @@ class GatewayDesk(Protocol):
     def on_add(self, gateway: Gateway, add: Add) -> None: ...
 
     def on_abort(self, gateway: Gateway, abort: Abort) -> None: ...
+
+    def on_set_rank(self, gateway: Gateway, change: SetRank) -> None: ...
 
     def on_verdict(self, verdict: GrantMove | Owner) -> None: ...
 
@@ -168,6 +171,8 @@ class GatewayLink:
                 self._desk.on_add(gateway, message)
             case Abort():
                 self._desk.on_abort(gateway, message)
+            case SetRank():
+                self._desk.on_set_rank(gateway, message)
             case GrantMove() | Owner():
                 self._desk.on_verdict(message)
 

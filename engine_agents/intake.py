@@ -28,6 +28,7 @@ from engine_agents.messages import (
     Preempted,
     Ready,
     Refused,
+    SetRank,
     Step,
     engine_id,
 )
@@ -112,6 +113,11 @@ class Intake:
             self._host.desk.aborted(name, gateway.client)
         self.abort([name for name in abort.engine_ids if self._belongs(name, gateway)])
 
+    def on_set_rank(self, gateway: Gateway, change: SetRank) -> None:
+        ours = [name for name in change.engine_ids if self._belongs(name, gateway)]
+        if ours:
+            self.set_rank(ours, change.rank, change.slo_class)
+
     def on_verdict(self, verdict: GrantMove | Owner) -> None:
         self._host.desk.on_verdict(verdict)
 
@@ -155,6 +161,13 @@ class Intake:
     def _belongs(self, name: str, gateway: Gateway) -> bool:
         live = self._host.live.get(name)
         return live is not None and live.client == gateway.client
+
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> None:
+        """From the next step on; one that leaves meanwhile takes it along."""
+        for name in engine_ids:
+            self._host.live.set_rank(name, rank, slo_class)
+        self._watch(self._host.engine.set_rank(engine_ids, rank, slo_class))
+        self._host.touch()
 
     def abort(self, engine_ids: Sequence[str]) -> None:
         if not engine_ids:
@@ -200,8 +213,8 @@ class Intake:
     def _on_preempted(self, name: str) -> None:
         live = self._host.live.get(name)
         if live is not None:
+            # One that is on its way out goes on by its tokens, with the blocks that were copied.
             self._host.gateways.send(live.client, Preempted(engine_id=name))
-            self._host.desk.gone(name, "preempted at the source")
         self._host.touch()
 
     async def heartbeats(self) -> None:

@@ -78,10 +78,10 @@ class LiveRequests:
     def put(self, live: LiveRequest) -> None:
         self._by_engine_id[live.engine_id] = live
 
-    def set_rank(self, engine_id: str, rank: int) -> None:
+    def set_rank(self, engine_id: str, rank: int, slo_class: str = "") -> None:
         live = self.get(engine_id)
         if live is not None:
-            self._by_engine_id[engine_id] = replace(live, rank=rank)
+            self._by_engine_id[engine_id] = replace(live, rank=rank, slo_class=slo_class or live.slo_class)
 
     def discard(self, engine_id: str) -> None:
         self._by_engine_id.pop(engine_id, None)

@@ -83,6 +83,19 @@ class Abort(Message):
     engine_ids: list[str]
 
 
+class SetRank(Message):
+    """Change the urgency of requests that run or wait here; ids that are not the sender's are ignored.
+
+    A move under way takes it along: COMMIT carries the rank and class of that moment.
+    """
+
+    engine_ids: list[str]
+    rank: int
+    """Scheduling priority from the next step on; lower is served first."""
+    slo_class: str = ""
+    """The class that they are counted under from now on; empty: as before."""
+
+
 class GrantMove(Message):
     """Answer to :class:`AskMove`: the next dispatch number, or why not."""
 
@@ -270,6 +283,10 @@ class Commit(Message):
     frozen: bytes
     output_token_ids: list[int]
     num_computed_tokens: int
+    rank: int | None = None
+    """Of this moment, should it have changed since RESERVE; ``None``: as reserved."""
+    slo_class: str = ""
+    """Likewise; empty: as reserved."""
 
 
 class Committed(Message):
@@ -466,6 +483,21 @@ class GatewayStatus(Message):
     queued: int
     per_class: list[ClassLatency]
     pid: int = 0
+    waiters: list[Waiter] = []
+    """The longest waiting request of its queue, where the policy binds late; none when nothing waits."""
+    queue_tokens: int = 0
+    """Demand of everything in its queue."""
+
+
+class Waiter(msgspec.Struct, kw_only=True):
+    """A request that waits at a gateway."""
+
+    request_id: str
+    slo_class: str
+    prompt_tokens: int
+    waiting_s: float
+    """An age, by the gateway's own clock."""
+    generated_tokens: int = 0
 
 
 class ClassLatency(msgspec.Struct, kw_only=True):
@@ -482,7 +514,7 @@ class ClassLatency(msgspec.Struct, kw_only=True):
     tpot_attained: float | None = None
 
 
-ToAgent = Hello | Add | Abort | GrantMove | Owner
+ToAgent = Hello | Add | Abort | SetRank | GrantMove | Owner
 ToGateway = Ready | Refused | Step | AskMove | Adopted | Preempted | Heartbeat | AskOwner
 ToPeer = (
     Reserve | Reserved | Refuse | Chunk | StageDone | Commit | Committed | AbortMove | Doubt | DoubtAnswer

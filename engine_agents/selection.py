@@ -2,8 +2,9 @@
 
 Source: Llumnix (OSDI'24), section 4.4: "prefers the requests with lower priorities and
 shorter sequence lengths"; the authors' artifact takes the latest arrival instead. Both
-are orders here. Only requests in their decoding stage move; one that is arriving,
-frozen, waiting or already leaving never does.
+are orders here. A load is levelled with requests in their decoding stage only; where
+all must leave (a drain) or one is named, those that wait or are in their prefill go too.
+One that is arriving, frozen or already leaving never does.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ class Choice:
     why: str
 
 
-def movable(candidate: Candidate) -> str:
+def movable(candidate: Candidate, any_stage: bool = False) -> str:
     """Why this request cannot leave now; "" when it can."""
-    if candidate.state != "running":
+    waits = any_stage and candidate.state in ("waiting", "preempted")
+    if candidate.state != "running" and not waits:
         return candidate.state
     if candidate.leaving:
         return "already leaving"
-    return "" if candidate.generated_tokens > 0 else "still in prefill"
+    return "" if any_stage or candidate.generated_tokens > 0 else "still in prefill"
 
 
 Key = Callable[[Candidate], tuple[float, ...]]
@@ -75,23 +77,27 @@ def choose(
     need_tokens: int = 0,
     request_id: str = "",
     spare_rank_below: int | None = None,
+    any_stage: bool = False,
 ) -> tuple[Choice, ...]:
     """The requests that leave, first one first; their tokens together keep the budget.
 
     ``need_tokens`` belongs to the order ``cover``: the smallest request that covers it is
     first, then the largest below it. ``request_id`` names a manual move: that request and
     no other. Requests of a rank below ``spare_rank_below`` stay (headroom was made for
-    them). One that exceeds what is left of the budget is passed over. Raises
-    ``ValueError`` for an unknown order.
+    them). ``any_stage`` lets waiting requests and prefills leave as well; a named one may
+    always. One that exceeds what is left of the budget is passed over. Raises ``ValueError``
+    for an unknown order.
     """
     key = _order_key(order, need_tokens)
     if request_id:
-        wanted = [c for c in candidates if c.request_id == request_id and not movable(c)]
+        wanted = [c for c in candidates if c.request_id == request_id and not movable(c, any_stage=True)]
         return tuple(
             Choice(c.engine_id, c.request_id, c.tokens, "asked for by an operator") for c in wanted[:1]
         )
     able = [
-        c for c in candidates if not movable(c) and (spare_rank_below is None or c.rank >= spare_rank_below)
+        c
+        for c in candidates
+        if not movable(c, any_stage) and (spare_rank_below is None or c.rank >= spare_rank_below)
     ]
     able.sort(key=lambda c: (*key(c), c.engine_id))
     chosen: list[Choice] = []

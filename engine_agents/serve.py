@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import zmq.asyncio
 
+from engine_agents import failpoints
 from engine_agents.config import AgentConfig
 from engine_agents.engines.port import Engine, EngineInfo, EngineLoad
 from engine_agents.gateway_link import GatewayLink, client_key
@@ -52,6 +53,8 @@ class AgentServer:
         """``on_failure(reason)`` is called once when the engine has died; by default serving stops."""
         self.config = config
         self.engine = engine
+        if config.failpoints:
+            failpoints.arm(config.failpoints)
         self.incarnation = uuid.uuid4().hex
         self.state = "starting"
         self.accepting = True
@@ -176,10 +179,15 @@ class AgentServer:
             row.migration_id = move.departure.migration_id if move else ""
         return rows
 
-    async def set_rank(self, engine_ids: Sequence[str], rank: int) -> None:
-        await self._ask(self.engine.set_rank(engine_ids, rank))
-        for name in engine_ids:
-            self.live.set_rank(name, rank)
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> None:
+        """Urgency from the next step on; an empty class stays as it is."""
+        self._intake.set_rank(engine_ids, rank, slo_class)
+
+    def set_failpoints(self, text: str) -> None:
+        """For tests. Raises ``ValueError`` where the configuration does not permit it, or for bad rules."""
+        if not self.config.failpoints:
+            raise ValueError("failpoints are off: this agent's configuration does not permit them")
+        failpoints.arm(text)
 
     # ---- reports
 

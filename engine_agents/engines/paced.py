@@ -19,9 +19,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from engine_agents.config import AgentConfig
-from engine_agents.engines.paced_batch import (
+from engine_agents.engines.paced_batch import PacedBatch
+from engine_agents.engines.paced_requests import (
     Made,
-    PacedBatch,
     PacedLive,
     PacedOptions,
     PacedReservation,
@@ -113,8 +113,8 @@ class PacedEngine:
     def abort(self, engine_ids: Sequence[str]) -> Future[None]:
         return self._submit(lambda: _each(self._batch.abort, engine_ids))
 
-    def set_rank(self, engine_ids: Sequence[str], rank: int) -> Future[None]:
-        return self._submit(lambda: _each(lambda one: self._batch.set_rank(one, rank), engine_ids))
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> Future[None]:
+        return self._submit(lambda: _each(lambda one: self._batch.set_rank(one, rank, slo_class), engine_ids))
 
     # ---- migration, source side
 
@@ -136,6 +136,9 @@ class PacedEngine:
 
     def freeze(self, engine_id: str, first_block: int) -> Future[Frozen]:
         return self._submit(lambda: self._batch.freeze(engine_id, first_block))
+
+    def withdraw(self, engine_id: str, first_block: int) -> Future[Frozen]:
+        return self._submit(lambda: self._batch.withdraw(engine_id, first_block))
 
     def thaw(self, engine_id: str) -> Future[None]:
         return self._submit(lambda: self._batch.thaw(engine_id))

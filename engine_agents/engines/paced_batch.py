@@ -9,127 +9,26 @@ loses its KV and waits again, its tokens stay.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any
 
 import msgspec
 
 from engine_agents.engines.paced_memory import Geometry, KvMemory, OutOfBlocksError
+from engine_agents.engines.paced_requests import (
+    Made,
+    PacedLive,
+    PacedOptions,
+    PacedReservation,
+    live_request,
+)
 from engine_agents.engines.paced_wire import (
     FINISHED_LENGTH,
     FINISHED_STOP,
     PacedImage,
-    PacedRequest,
-    PacedSampling,
     PacedState,
-    Sampler,
     kv_value,
     next_token,
 )
 from engine_agents.engines.port import Frozen, MoveImpossible, RequestState
-
-
-@dataclass(frozen=True, slots=True)
-class PacedOptions:
-    """``AgentConfig.engine_args`` of a paced engine. Times are milliseconds of one step."""
-
-    block_size_tokens: int = 16
-    kv_bytes_per_token: int = 1024
-    max_model_len: int = 4096
-    vocabulary: int = 256
-    max_num_seqs: int = 64
-    max_num_batched_tokens: int = 2048
-    base_step_ms: float = 4.0
-    per_sequence_ms: float = 0.1
-    per_prefill_token_ms: float = 0.02
-
-    def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            if getattr(self, name) < 0 or (not name.endswith("_ms") and getattr(self, name) == 0):
-                raise ValueError(f"engine_args.{name}: must be positive, is {getattr(self, name)}")
-        if self.kv_bytes_per_token % 8:
-            raise ValueError("engine_args.kv_bytes_per_token: must be a multiple of 8")
-
-    @classmethod
-    def from_args(cls, args: dict[str, Any]) -> PacedOptions:
-        """Raises ``ValueError`` naming the field that is unknown or out of range."""
-        unknown = sorted(set(args) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(
-                f"engine_args.{unknown[0]}: unknown; known: {', '.join(cls.__dataclass_fields__)}"
-            )
-        return cls(**args)
-
-
-@dataclass(slots=True, eq=False)
-class PacedLive:
-    """One request on this engine. ``tokens`` is prompt and output; KV exists for the first ``computed``."""
-
-    engine_id: str
-    client: str
-    image: PacedImage
-    tokens: list[int]
-    prompt_tokens: int
-    sampling: PacedSampling
-    sampler: Sampler
-    rank: int
-    computed: int = 0
-    blocks: list[int] = field(default_factory=list)
-    state: RequestState = RequestState.WAITING
-
-    @property
-    def output_tokens(self) -> int:
-        return len(self.tokens) - self.prompt_tokens
-
-    @property
-    def order(self) -> tuple[int, float, str]:
-        return (self.rank, self.image.arrived_at_s, self.engine_id)
-
-
-@dataclass(slots=True, eq=False)
-class PacedReservation:
-    """Blocks held for an incoming request. The lock keeps a late write out of blocks already given back."""
-
-    engine_id: str
-    live: PacedLive
-    held: list[int]
-    written: set[int] = field(default_factory=set)
-    lock: Lock = field(default_factory=Lock)
-    active: bool = True
-
-    @property
-    def blocks(self) -> int:
-        return len(self.held)
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """One token of one request in one step."""
-
-    live: PacedLive
-    position: int
-    """Of the token in the request's output."""
-    token_id: int
-    finish_reason: int | None
-
-
-def live_request(engine_id: str, client: str, image: PacedImage, prior: list[int]) -> PacedLive:
-    """Raises ``ValueError`` for a request without prompt or of another shape."""
-    wire = msgspec.msgpack.decode(image.engine_request, type=PacedRequest)
-    if not wire.prompt_token_ids:
-        raise ValueError("prompt_token_ids: empty")
-    sampling = wire.sampling_params or PacedSampling()
-    return PacedLive(
-        engine_id=engine_id,
-        client=client,
-        image=image,
-        tokens=[*wire.prompt_token_ids, *prior],
-        prompt_tokens=len(wire.prompt_token_ids),
-        sampling=sampling,
-        sampler=Sampler.of(sampling, engine_id.rpartition("#")[0], len(prior)),
-        rank=image.rank,
-    )
 
 
 class PacedBatch:
@@ -142,6 +41,8 @@ class PacedBatch:
         self.running: list[PacedLive] = []
         self.waiting: list[PacedLive] = []
         self.reservations: list[PacedReservation] = []
+        self.withdrawn: dict[str, RequestState] = {}
+        """Requests on their way out that wait, and how they waited."""
         self.preemptions_total = 0
 
     # ---- serving
@@ -177,10 +78,11 @@ class PacedBatch:
         if live is not None:
             self._forget(live)
 
-    def set_rank(self, engine_id: str, rank: int) -> None:
+    def set_rank(self, engine_id: str, rank: int, slo_class: str = "") -> None:
         live = self.live.get(engine_id)
         if live is not None:
             live.rank = rank
+            live.image.slo_class = slo_class or live.image.slo_class
             self.waiting.sort(key=lambda one: one.order)
 
     def schedule(self) -> tuple[list[tuple[PacedLive, int]], list[PacedLive]]:
@@ -211,20 +113,39 @@ class PacedBatch:
         self.running.remove(live)
         live.state = RequestState.FROZEN
         blocks = live.blocks[first_block : self.memory.geometry.blocks_for(live.computed)]
+        return self._taken(live, first_block, blocks)
+
+    def withdraw(self, engine_id: str, first_block: int) -> Frozen:
+        live = self.get(engine_id)
+        if live.state not in (RequestState.WAITING, RequestState.PREEMPTED):
+            raise MoveImpossible(f"it is {live.state.value}, not waiting")
+        self.waiting.remove(live)
+        self.withdrawn[engine_id] = live.state
+        live.state = RequestState.FROZEN
+        return self._taken(live, first_block, [])
+
+    def _taken(self, live: PacedLive, first_block: int, blocks: list[int]) -> Frozen:
+        """Copied blocks count even where this side lost them since."""
+        copied = first_block * self.options.block_size_tokens
         return Frozen(
-            engine_id=engine_id,
+            engine_id=live.engine_id,
             first_block=first_block,
             blocks=len(blocks),
             tail=self.memory.read(blocks),
             state=msgspec.msgpack.encode(PacedState(live.sampler.state)),
             output_token_ids=tuple(live.tokens[live.prompt_tokens :]),
-            computed_tokens=live.computed,
+            computed_tokens=max(live.computed, copied),
         )
 
     def thaw(self, engine_id: str) -> None:
         live = self.live.get(engine_id)
-        if live is not None and live.state is RequestState.FROZEN:
-            live.state = RequestState.RUNNING
+        if live is None or live.state is not RequestState.FROZEN:
+            return
+        waited = self.withdrawn.pop(engine_id, None)
+        live.state = waited or RequestState.RUNNING
+        if waited:
+            self._queue(live)
+        else:
             self.running.append(live)
 
     def release(self, engine_id: str) -> None:
@@ -275,8 +196,11 @@ class PacedBatch:
         self.memory.give_back(surplus)
         live.tokens += frozen.output_token_ids
         live.computed, live.sampler.state = frozen.computed_tokens, state.sampler
-        live.state = RequestState.RUNNING
         self.live[live.engine_id] = live
+        if not live.blocks:
+            self._queue(live)
+            return
+        live.state = RequestState.RUNNING
         self.running.append(live)
 
     def drop(self, reservation: PacedReservation) -> None:
@@ -310,6 +234,7 @@ class PacedBatch:
 
     def _forget(self, live: PacedLive) -> None:
         self.live.pop(live.engine_id)
+        self.withdrawn.pop(live.engine_id, None)
         for queue in (self.running, self.waiting):
             if live in queue:
                 queue.remove(live)

@@ -134,17 +134,6 @@ class Reservation(Protocol):
     blocks: int
 
 
-class MovesWaiting(Protocol):
-    """What an engine may offer beyond :class:`Engine`: requests that wait move by their tokens alone.
-
-    The result goes to :meth:`Engine.adopt` at the destination, which puts the request
-    into its own queue; :meth:`Engine.thaw` and :meth:`Engine.release` apply as after ``freeze``.
-    """
-
-    def withdraw(self, engine_id: str) -> Future[Frozen]:
-        """Take a waiting or pre-empted request out of the queue. Raises ``MoveImpossible`` when it is not."""
-
-
 class Engine(Protocol):
     """One serving engine. Constructed cheaply; :meth:`start` does the loading."""
 
@@ -169,7 +158,8 @@ class Engine(Protocol):
 
     def abort(self, engine_ids: Sequence[str]) -> Future[None]: ...
 
-    def set_rank(self, engine_ids: Sequence[str], rank: int) -> Future[None]: ...
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> Future[None]:
+        """Change urgency, and the class counted under unless it is empty; unknown ids are ignored."""
 
     # ---- migration, source side
 
@@ -187,7 +177,17 @@ class Engine(Protocol):
     def freeze(self, engine_id: str, first_block: int) -> Future[Frozen]:
         """Take the request out of the batch and hand out its tail, in one operation.
 
-        Raises ``MoveImpossible`` when it is not running (finished, pre-empted, …).
+        Raises ``MoveImpossible`` when it is not running (finished, pre-empted, …). Blocks before
+        ``first_block`` that were copied stay good even if this side has lost them since:
+        ``computed_tokens`` is never below them.
+        """
+
+    def withdraw(self, engine_id: str, first_block: int) -> Future[Frozen]:
+        """As :meth:`freeze`, for a request that waits or was pre-empted: its tokens and state, no tail.
+
+        What was copied before (``first_block`` blocks) is not computed again at the destination.
+        With none the destination puts it into its queue. Raises ``MoveImpossible`` when it is
+        not waiting.
         """
 
     def thaw(self, engine_id: str) -> Future[None]:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 from zlib import crc32
 
+from engine_agents import failpoints
 from engine_agents.engines.port import Frozen, MoveImpossible, Reservation
 from engine_agents.live_requests import LiveRequest
 from engine_agents.messages import (
@@ -143,7 +144,9 @@ class ArrivingMove:
 
     async def _apply(self, event: DestinationEvent, stage: int | None = None, reason: str = "") -> None:
         for action in self._move(event, stage, reason):
-            await _ACTIONS[action](self)
+            if not await failpoints.reach("destination", action):
+                await _ACTIONS[action](self)
+            await failpoints.reach("destination", action, "done")
 
     def _move(
         self, event: DestinationEvent, stage: int | None = None, reason: str = ""
@@ -238,7 +241,9 @@ class ArrivingMove:
             commit = self._message
             assert isinstance(commit, Commit)
             for action in self._move(DestinationEvent.ADOPTED):
-                _ANSWERS[action](self, commit)
+                if not failpoints.pass_by("destination", action):
+                    _ANSWERS[action](self, commit)
+                failpoints.pass_by("destination", action, "done")
         else:
             logger.warning("%s: not adopted: %s", self.migration_id, error)
             self._reason = f"not adopted: {error}"
@@ -247,6 +252,7 @@ class ArrivingMove:
 
     def _announce(self, commit: Commit) -> None:
         self._host.arrived(self.live)
+        self._catch_up_rank(commit)
         adopted = Adopted(
             migration_id=self.migration_id,
             engine_id=self.live.engine_id,
@@ -254,6 +260,12 @@ class ArrivingMove:
             output_token_ids=commit.output_token_ids,
         )
         self._host.send_to_gateway(self.live.client, adopted)
+
+    def _catch_up_rank(self, commit: Commit) -> None:
+        """Its urgency may have changed since it was reserved for."""
+        rank = self.live.rank if commit.rank is None else commit.rank
+        if (rank, commit.slo_class or self.live.slo_class) != (self.live.rank, self.live.slo_class):
+            self._host.set_rank([self.live.engine_id], rank, commit.slo_class)
 
     def _acknowledge(self, commit: Commit) -> None:
         self.reply(Committed(migration_id=self.migration_id))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from engine_agents.engines.port import MoveImpossible
-from engine_agents.live_requests import LiveRequest, LiveRequests
+from engine_agents.live_requests import LiveRequest
 from engine_agents.messages import (
     AbortMove,
     Chunk,
@@ -28,7 +28,7 @@ from engine_agents.messages import (
 )
 from engine_agents.migration.arriving import ArrivingMove
 from engine_agents.migration.ports import MoveHost, SourceLink
-from engine_agents.migration.progress import Departure
+from engine_agents.migration.progress import DRAIN, Departure
 from engine_agents.migration.session import OutgoingMove
 from engine_agents.migration.transfer import KvTransfer
 from engine_agents.selection import Candidate, Choice, choose
@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 class DeskHost(MoveHost, Protocol):
     """The agent, as its migration desk sees it."""
-
-    live: LiveRequests
 
     @property
     def accepting(self) -> bool: ...
@@ -156,6 +154,7 @@ class MigrationDesk:
             order=command.order,
             need_tokens=command.need_tokens,
             request_id=command.request_id,
+            any_stage=command.rule == DRAIN,
         )
         if command.request_id and not choices:
             raise MoveImpossible(_why_not(command.request_id, candidates))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine_agents.config import AgentConfig
 from engine_agents.engines.port import Engine, EngineInfo, EngineLoad
-from engine_agents.live_requests import LiveRequest
+from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
     AbortMove,
     Committed,
@@ -49,6 +49,7 @@ class MoveHost(Protocol):
 
     config: AgentConfig
     engine: Engine
+    live: LiveRequests
 
     @property
     def info(self) -> EngineInfo: ...
@@ -67,3 +68,6 @@ class MoveHost(Protocol):
 
     def arrived(self, live: LiveRequest) -> None:
         """The request lives here now."""
+
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> None:
+        """Its urgency changed on the way."""

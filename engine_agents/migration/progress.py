@@ -9,6 +9,9 @@ from engine_agents.live_requests import LiveRequest
 from engine_agents.messages import MigrationOutcome, StageRecord
 from engine_agents.migration.handshake import MoveState
 
+DRAIN = "drain"
+"""The rule under which everything leaves, whatever it is doing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Departure:

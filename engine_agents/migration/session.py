@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from zlib import crc32
 
+from engine_agents import failpoints
 from engine_agents.engines.port import Frozen, MoveImpossible, Pinned, RequestState
 from engine_agents.messages import (
     AbortMove,
@@ -46,7 +47,7 @@ from engine_agents.migration.handshake import (
     SourceEvent,
 )
 from engine_agents.migration.ports import LinkLost, MoveHost, SourceLink, ToSource
-from engine_agents.migration.progress import Departure, Progress, outcome
+from engine_agents.migration.progress import DRAIN, Departure, Progress, outcome
 from engine_agents.migration.transfer import KvTransfer, Span, spans
 
 logger = logging.getLogger(__name__)
@@ -171,7 +172,9 @@ class OutgoingMove:
         self._deadline = self._loop.time() + self._patience_s()
         self._note_change(before)
         for action in actions:
-            await _ACTIONS[action](self)
+            if not await failpoints.reach("source", action):
+                await _ACTIONS[action](self)
+            await failpoints.reach("source", action, "done")
 
     def _patience_s(self) -> float:
         config = self._host.config
@@ -226,16 +229,25 @@ class OutgoingMove:
     async def _freeze(self) -> None:
         self._unpin()
         try:
-            self._frozen = await self._ask(self._host.engine.freeze(self.engine_id, self._next_block))
+            self._frozen = await self._take_out()
         except MoveImpossible as error:
             self._tell_self(SourceEvent.NOT_FREEZABLE, str(error))
             return
         self.progress.frozen_at = time.perf_counter()
         self._tell_self(SourceEvent.FROZEN)
 
+    async def _take_out(self) -> Frozen:
+        """Out of the batch or, where it waits (pre-empted, say), out of the queue."""
+        engine = self._host.engine
+        try:
+            return await self._ask(engine.freeze(self.engine_id, self._next_block))
+        except MoveImpossible:
+            return await self._ask(engine.withdraw(self.engine_id, self._next_block))
+
     async def _commit(self) -> None:
         frozen = self._frozen
         assert frozen is not None
+        live = self._host.live.get(self.engine_id) or self.departure.live
         commit = Commit(
             migration_id=self.departure.migration_id,
             new_engine_id=self._new_engine_id(),
@@ -245,6 +257,8 @@ class OutgoingMove:
             frozen=frozen.state,
             output_token_ids=list(frozen.output_token_ids),
             num_computed_tokens=frozen.computed_tokens,
+            rank=live.rank,
+            slo_class=live.slo_class,
         )
         self.progress.tokens_moved = frozen.computed_tokens
         if not await self._link.send(commit, frozen.tail, within_s=self._host.config.commit_timeout_s):
@@ -279,12 +293,11 @@ class OutgoingMove:
     def _reservation(self, image: bytes) -> Reserve:
         assert self._pinned is not None
         departure, live, info = self.departure, self.departure.live, self._host.info
-        spare = SPARE_BLOCKS * info.block_size_tokens
         return Reserve(
             migration_id=departure.migration_id,
             stage=self.machine.stage,
             new_engine_id=self._new_engine_id(),
-            total_tokens=min(self._pinned.total_tokens + spare, info.max_model_len),
+            total_tokens=self._room_tokens(self._pinned),
             image=image,
             gateway_id=departure.gateway_id,
             gateway_incarnation=departure.gateway_incarnation,
@@ -294,6 +307,14 @@ class OutgoingMove:
             prompt_tokens=live.prompt_tokens,
             compatibility=info.compatibility,
         )
+
+    def _room_tokens(self, pinned: Pinned) -> int:
+        """What the destination must have room for. Who waits may as well wait there, if all must leave."""
+        info = self._host.info
+        waits = pinned.state is not RequestState.RUNNING and self._next_block == 0
+        if waits and self.departure.rule == DRAIN:
+            return 1
+        return min(pinned.total_tokens + SPARE_BLOCKS * info.block_size_tokens, info.max_model_len)
 
     async def _send_blocks(self, pinned: Pinned, stage: int) -> None:
         info = self._host.info
@@ -334,10 +355,10 @@ class OutgoingMove:
         return Happening(SourceEvent.STAGE_COPIED, stage=done.stage)
 
     async def _pin(self) -> Pinned:
-        """Raises ``MoveImpossible`` when the request is not running."""
+        """Raises ``MoveImpossible`` when the request neither runs nor waits."""
         engine = self._host.engine
         pinned = await self._ask(engine.pin(self.engine_id, self._next_block), undo=engine.unpin)
-        if pinned.state is not RequestState.RUNNING:
+        if pinned.state in (RequestState.GONE, RequestState.FROZEN):
             self._release_pin(pinned)
             raise MoveImpossible(f"it is {pinned.state.value}, not running")
         return pinned

@@ -108,20 +108,12 @@ class Departures:
         tail = self._blocks(request)[
             first_block : blocks_for(request.num_computed_tokens, self._scheduler.block_size)
         ]
-        frozen = Frozen(
-            engine_id=engine_id,
-            first_block=first_block,
-            blocks=len(tail),
-            tail=self._store.gather([block.block_id for block in tail]),
-            state=images.encode(self._sampler_state(request)),
-            output_token_ids=tuple(request.output_token_ids),
-            computed_tokens=request.num_computed_tokens,
-        )
+        frozen = self._taken(request, first_block, tail)
         self._scheduler.freeze(request)
         return frozen
 
-    def withdraw(self, engine_id: str) -> Frozen:
-        """Take a waiting (or pre-empted) request out of the queue: its tokens and state, no KV.
+    def withdraw(self, engine_id: str, first_block: int) -> Frozen:
+        """Take a waiting (or pre-empted) request out of the queue: its tokens and state, no tail.
 
         Raises ``MoveImpossible`` when it is not waiting, or waits with KV.
         """
@@ -132,17 +124,22 @@ class Departures:
         if request.num_computed_tokens or self._blocks(request):
             raise MoveImpossible("it waits with its KV cache")
         check_movable(request.sampling_params)
-        frozen = Frozen(
-            engine_id=engine_id,
-            first_block=0,
-            blocks=0,
-            tail=b"",
-            state=images.encode(self._sampler_state(request)),
-            output_token_ids=tuple(request.output_token_ids),
-            computed_tokens=0,
-        )
+        frozen = self._taken(request, first_block, [])
         self._scheduler.withdraw(request)
         return frozen
+
+    def _taken(self, request: Request, first_block: int, tail: list[Any]) -> Frozen:
+        """Blocks that were copied before count even where this side has lost them since."""
+        copied = first_block * self._scheduler.block_size
+        return Frozen(
+            engine_id=request.request_id,
+            first_block=first_block,
+            blocks=len(tail),
+            tail=self._store.gather([block.block_id for block in tail]),
+            state=images.encode(self._sampler_state(request)),
+            output_token_ids=tuple(request.output_token_ids),
+            computed_tokens=max(request.num_computed_tokens, copied),
+        )
 
     def thaw(self, engine_id: str) -> None:
         """Let a frozen or withdrawn request go on here. Raises ``MoveImpossible`` if it is not frozen."""

@@ -87,9 +87,9 @@ class VllmEngine:
         serving, ids = self.serving, list(engine_ids)
         return self._call(lambda: serving.scheduler.leave(ids))
 
-    def set_rank(self, engine_ids: Sequence[str], rank: int) -> Future[None]:
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> Future[None]:
         serving, ids = self.serving, list(engine_ids)
-        return self._call(lambda: serving.set_rank(ids, rank))
+        return self._call(lambda: serving.set_rank(ids, rank, slo_class))
 
     # ---- migration, source side
 
@@ -108,9 +108,8 @@ class VllmEngine:
     def freeze(self, engine_id: str, first_block: int) -> Future[Frozen]:
         return self._call(lambda: self.serving.departures.freeze(engine_id, first_block))
 
-    def withdraw(self, engine_id: str) -> Future[Frozen]:
-        """As :meth:`freeze`, for a request that waits: it moves by its tokens, without KV."""
-        return self._call(lambda: self.serving.departures.withdraw(engine_id))
+    def withdraw(self, engine_id: str, first_block: int) -> Future[Frozen]:
+        return self._call(lambda: self.serving.departures.withdraw(engine_id, first_block))
 
     def thaw(self, engine_id: str) -> Future[None]:
         return self._call(lambda: self.serving.departures.thaw(engine_id))

@@ -156,13 +156,14 @@ class Serving:
         else:
             self.scheduler.add_new(made, live)
 
-    def set_rank(self, engine_ids: Sequence[str], rank: int) -> None:
-        """Unknown ids are ignored."""
+    def set_rank(self, engine_ids: Sequence[str], rank: int, slo_class: str = "") -> None:
+        """Unknown ids are ignored; an empty class stays as it is."""
         for name in engine_ids:
             request = self.scheduler.requests.get(name)
             if request is not None:
                 self.scheduler.set_rank(request, rank)
-                self.scheduler.live[name].rank = rank
+                live = self.scheduler.live[name]
+                live.rank, live.slo_class = rank, slo_class or live.slo_class
 
     def hold(self, client: str, new_engine_id: str, image: bytes, total_tokens: int) -> HeldRequest:
         """Raises ``MoveImpossible``."""

@@ -14,7 +14,8 @@ import zmq.asyncio
 
 from engine_agents.config import AgentConfig
 from engine_agents.engines.paced import PacedEngine, build
-from engine_agents.engines.paced_batch import PacedBatch, PacedOptions, live_request
+from engine_agents.engines.paced_batch import PacedBatch
+from engine_agents.engines.paced_requests import PacedOptions, live_request
 from engine_agents.engines.paced_wire import PacedImage, decode_outputs, encode_request
 from engine_agents.messages import (
     Abort,

@@ -10,7 +10,7 @@ import pytest
 from engine_agents.actor import EngineAgent, load_engine
 from engine_agents.messages import MigrateOutAnswer, RequestInfo, encode
 from tests.engine_agents.harness import agent_config, eventually, gateway_to, paced, running_agent, swap
-from tests.engine_agents.migration.test_session import command
+from tests.engine_agents.migration.fleet import command
 
 
 async def test_control_calls_cross_as_messagepack():

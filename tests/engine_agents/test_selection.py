@@ -60,6 +60,23 @@ def test_cover_takes_the_smallest_that_covers_else_the_largest() -> None:
 def test_only_decoding_requests_that_are_not_leaving_move(candidate: Candidate) -> None:
     assert movable(candidate)
     assert names([candidate]) == []
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [running("a", state="waiting"), running("a", state="preempted"), running("a", generated_tokens=0)],
+)
+def test_where_all_must_leave_or_one_is_named_its_stage_does_not_matter(candidate: Candidate) -> None:
+    assert names([candidate], any_stage=True) == ["a"]
+    assert names([candidate], request_id="a") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [running("a", state="arriving"), running("a", state="frozen"), running("a", leaving=True)],
+)
+def test_one_on_its_way_never_leaves(candidate: Candidate) -> None:
+    assert names([candidate], any_stage=True) == []
     assert names([candidate], request_id="a") == []
 
 

@@ -257,7 +257,7 @@ def test_a_waiting_request_moves_by_its_tokens(sites, prior):
     source.add("w", prompt, prior_token_ids=whole.tokens[:prior], **options)
 
     reservation = reserve(source, destination, "w#1", "w#2", 1)
-    frozen = source.engine.withdraw("w#1").result(PATIENCE_S)
+    frozen = source.engine.withdraw("w#1", 0).result(PATIENCE_S)
     destination.engine.adopt(reservation, frozen).result(PATIENCE_S)
     source.engine.release("w#1").result(PATIENCE_S)
     end = destination.finished("w#2")
@@ -275,13 +275,13 @@ def test_a_withdrawn_request_can_go_on_where_it_was(site):
         site.add(f"long{number}", prompt_of(3900, salt=number), max_tokens=150, ignore_eos=True)
     site.add("w", prompt, **options)
 
-    site.engine.withdraw("w#1").result(PATIENCE_S)
-    assert failure(site.engine.withdraw("w#1")) == "it is frozen, not waiting"
+    site.engine.withdraw("w#1", 0).result(PATIENCE_S)
+    assert failure(site.engine.withdraw("w#1", 0)) == "it is frozen, not waiting"
     site.engine.thaw("w#1").result(PATIENCE_S)
     site.engine.abort(["long0#1", "long1#1"]).result(PATIENCE_S)
 
     assert site.finished("w#1").tokens == whole.tokens
-    assert failure(site.engine.withdraw("w#1")) == "it is not here (any more)"
+    assert failure(site.engine.withdraw("w#1", 0)) == "it is not here (any more)"
 
 
 def test_requests_of_a_withdrawn_kind_hold_no_slot(site):
@@ -290,7 +290,7 @@ def test_requests_of_a_withdrawn_kind_hold_no_slot(site):
     for number in range(2):
         site.add(f"long{number}", prompt_of(3900, salt=number), max_tokens=150, ignore_eos=True)
     site.add("w", prompt_of(3000, salt=32), max_tokens=5)
-    site.engine.withdraw("w#1").result(PATIENCE_S)
+    site.engine.withdraw("w#1", 0).result(PATIENCE_S)
     site.engine.abort(["w#1", "long0#1", "long1#1"]).result(PATIENCE_S)
 
     assert site.engine.serving.scheduler.free_slots == slots

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from engine_agents.engines.paced_batch import PacedBatch, PacedLive, PacedOptions, live_request
+from engine_agents.engines.paced_batch import PacedBatch
+from engine_agents.engines.paced_requests import PacedLive, PacedOptions, live_request
 from engine_agents.engines.paced_wire import PacedImage, PacedState, encode_request
 from engine_agents.engines.port import Frozen, MoveImpossible
 from tests.engine_agents.harness import undisturbed

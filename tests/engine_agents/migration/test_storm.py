@@ -11,7 +11,7 @@ import pytest
 from engine_agents.messages import MigrationOutcome
 from engine_agents.serve import AgentServer
 from tests.engine_agents.harness import BareGateway, eventually, gateway_to, running_agent, swap, undisturbed
-from tests.engine_agents.migration.test_session import SEEDED, Fleet, command
+from tests.engine_agents.migration.fleet import SEEDED, Fleet, command
 
 REQUESTS = 24
 MOVES = 60
