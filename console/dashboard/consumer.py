@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, get_args
 
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -16,12 +16,14 @@ from django.contrib.auth import get_user_model
 
 from console.dashboard import hub as hubs
 from console.dashboard.history import CLASS_FIELDS, INSTANCE_FIELDS, INTERVAL_S
+from console.dashboard.protocol import Topic
 from console.roles import may_look
 
 NOT_SIGNED_IN = 4401
 NO_ROLE = 4403
 NOT_UNDERSTOOD = 4400
 MAX_MESSAGE_CHARACTERS = 1_000
+TOPICS = frozenset(get_args(Topic))
 RECHECK_S = 15.0
 
 
@@ -48,7 +50,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             self.hub.leave(self.client)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """``{"type": "ack" | "resync" | "history", …}``; anything else ends the connection."""
+        """``{"type": "ack" | "resync" | "subscribe" | "history", …}``; anything else ends the connection."""
         message = parse(text_data)
         if message is None or self.client is None:
             await self.close(code=NOT_UNDERSTOOD)
@@ -58,6 +60,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
                 self.client.acknowledge(int(message["seq"]))
             case "resync":
                 self.client.resync()
+            case "subscribe":
+                self.client.subscribe(frozenset(message["topics"]))
             case "history":
                 await self._send_history(message["of"], message["id"])
 
@@ -128,6 +132,11 @@ def _is_understood(message: dict[str, Any]) -> bool:
             return isinstance(message.get("seq"), int) and not isinstance(message["seq"], bool)
         case "resync":
             return True
+        case "subscribe":
+            topics = message.get("topics")
+            return isinstance(topics, list) and all(
+                isinstance(each, str) and each in TOPICS for each in topics
+            )
         case "history":
             return message.get("of") in {"instance", "class"} and isinstance(message.get("id"), str)
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ class Directory:
     """Slugs in order of creation: the order gives each its colour."""
     migrations: list[Json]
     """The newest final ones."""
+    firing: list[Json] = field(default_factory=list)
+    """Alerts that fire now, worst first."""
 
 
 def read_directory() -> Directory:

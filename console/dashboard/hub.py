@@ -30,6 +30,8 @@ IDLE_FRAME_S = 2.0
 """How often to look while nobody does: keeps the history going."""
 HEARTBEAT_S = 1.0
 DIRECTORY_S = 2.0
+DETAIL_S = 1.0
+"""How often per-request detail is read while somebody subscribes to it."""
 UNACKNOWLEDGED_FRAMES = 8
 """Frames on their way to one client; beyond that its slot waits."""
 MAX_BACKOFF_S = 10.0
@@ -56,8 +58,11 @@ class Client:
         self._version: int | None = None
         self._wake = asyncio.Event()
         self._sent_at = 0.0
+        self.topics: frozenset[str] = frozenset()
         self.seq = 0
         self.acknowledged = 0
+        self._skipped = 0
+        self._skipped_version = -1
 
     def wake(self) -> None:
         self._wake.set()
@@ -65,6 +70,18 @@ class Client:
     def acknowledge(self, seq: int) -> None:
         self.acknowledged = max(self.acknowledged, min(seq, self.seq))
         self._wake.set()
+
+    def subscribe(self, topics: frozenset[str]) -> None:
+        """From now on also these; a snapshot follows when that is a change."""
+        if topics != self.topics:
+            self.topics = topics
+            self._hub.hurry()
+            self.resync()
+
+    @property
+    def skipped(self) -> int:
+        """Frames it was not sent because it was behind: their news came merged into later ones."""
+        return self._skipped
 
     def resync(self) -> None:
         """The next frame is a snapshot."""
@@ -82,13 +99,14 @@ class Client:
 
     def _frame_now(self) -> bytes | None:
         if self.seq - self.acknowledged >= UNACKNOWLEDGED_FRAMES:
+            self._note_skip()
             return None
         now = self._hub.clock()
         if self._version is None:
             return self._snapshot(now)
         if now - self._sent_at < FRAME_S * 0.8:
             return None
-        body = self._hub.delta_bytes(self._version)
+        body = self._hub.delta_bytes(self._version, self.topics)
         if body is None:
             return self._snapshot(now)
         if body == b"{}" and now - self._sent_at < HEARTBEAT_S:
@@ -96,8 +114,16 @@ class Client:
         return self._stamp(b"delta", body[1:] if body == b"{}" else b"," + body[1:], now)
 
     def _snapshot(self, now: float) -> bytes:
-        state = encode(self._hub.watcher.state.snapshot())
-        return self._stamp(b"snapshot", b',"state":' + state + b"}", now)
+        state = encode(self._hub.watcher.state.snapshot(self.topics))
+        topics = encode(sorted(self.topics))
+        return self._stamp(b"snapshot", b',"topics":' + topics + b',"state":' + state + b"}", now)
+
+    def _note_skip(self) -> None:
+        version = self._hub.watcher.state.version
+        if version != self._skipped_version:
+            self._skipped_version = version
+            self._skipped += 1
+            self._hub.frames_skipped += 1
 
     def _stamp(self, kind: bytes, rest: bytes, now: float) -> bytes:
         self._version = self._hub.watcher.state.version
@@ -121,9 +147,12 @@ class Hub:
         self.clients: set[Client] = set()
         self._source = source or RedisSource()
         self._read_directory = directory
-        self._encoded: dict[int, bytes] = {}
+        self.frames_skipped = 0
+        """Over all clients, since the start."""
+        self._encoded: dict[tuple[int, frozenset[str]], bytes] = {}
         self._encoded_version = -1
         self._directory_due = 0.0
+        self._detail_due = 0.0
         self._attempts = 0
         self._redis_due = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -140,6 +169,11 @@ class Hub:
         await self._ready.wait()
         return client
 
+    def hurry(self) -> None:
+        """Look again at once."""
+        self._detail_due = 0.0
+        self._hurry.set()
+
     def leave(self, client: Client) -> None:
         self.clients.discard(client)
 
@@ -149,17 +183,18 @@ class Hub:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._source.close()
 
-    def delta_bytes(self, since: int) -> bytes | None:
-        """Encoded delta since a version, made once per version for all clients that need it."""
+    def delta_bytes(self, since: int, topics: frozenset[str] = frozenset()) -> bytes | None:
+        """Encoded delta since a version, made once per version and topics for all clients that need it."""
         state = self.watcher.state
         if self._encoded_version != state.version:
             self._encoded, self._encoded_version = {}, state.version
-        if since not in self._encoded:
-            parts = state.delta(since)
+        key = (since, topics)
+        if key not in self._encoded:
+            parts = state.delta(since, topics)
             if parts is None:
                 return None
-            self._encoded[since] = encode(parts)
-        return self._encoded[since]
+            self._encoded[key] = encode(parts)
+        return self._encoded[key]
 
     async def look(self) -> None:
         """One round: database when due, Redis when due, then wake the clients."""
@@ -196,7 +231,7 @@ class Hub:
             self.watcher.pass_time(now=now)
             return
         try:
-            reading = await self._source.read()
+            reading = await self._source.read(detail_of=self._wanted_detail(now))
         except (RedisError, OSError) as error:
             await self._source.close()
             self._attempts += 1
@@ -209,6 +244,16 @@ class Hub:
         self._attempts = 0
         self._refresh_if_needed(reading)
         self.watcher.take_reading(reading, now=self.clock())
+
+    def _wanted_detail(self, now: float) -> list[str]:
+        """The instances whose requests are to be read in this look."""
+        if not any("requests" in client.topics for client in self.clients):
+            self.watcher.forget_detail()
+            return []
+        if now < self._detail_due:
+            return []
+        self._detail_due = now + DETAIL_S
+        return self.watcher.instance_ids()
 
     def _refresh_if_needed(self, reading: Reading) -> None:
         if any(event.to_dict()["type"] in REFRESHING_EVENTS for event in reading.events):

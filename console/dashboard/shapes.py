@@ -17,7 +17,14 @@ from controlplane.fleet.live_status import SeenStatus, to_cluster_snapshot
 from controlplane.rebalancing.types import LoopStatus
 from controlplane.scheduling.load import freeness, headroom_tokens
 from controlplane.scheduling.snapshot import ClassRule
-from engine_agents.messages import ClassLatency, ClassLoad, GatewayStatus, InstanceStatus, MigrationOutcome
+from engine_agents.messages import (
+    ClassLatency,
+    ClassLoad,
+    GatewayStatus,
+    InstanceStatus,
+    MigrationOutcome,
+    RequestInfo,
+)
 
 Json = dict[str, Any]
 Rules = Mapping[str, ClassRule]
@@ -173,6 +180,46 @@ def gateway_shape(status: GatewayStatus, *, heard_at: float) -> Json:
         "open_streams": status.open_streams,
         "queued": status.queued,
         "heard_at": heard_at,
+    }
+
+
+def waiter_shape(waiter: Any, status: GatewayStatus, *, heard_at: float) -> Json:
+    """One request in a gateway's queue; since when, on this process's clock."""
+    return {
+        "gateway": status.gateway_id,
+        "pool": status.pool,
+        "request_id": waiter.request_id,
+        "tenant": getattr(waiter, "tenant", ""),
+        "slo_class": waiter.slo_class,
+        "prompt_tokens": waiter.prompt_tokens,
+        "generated_tokens": waiter.generated_tokens,
+        "needed_tokens": getattr(waiter, "needed_tokens", waiter.prompt_tokens),
+        "since": round(heard_at - waiter.waiting_s, 1),
+        "position": getattr(waiter, "position", 0),
+        "why": getattr(waiter, "why", ""),
+        "recovering": getattr(waiter, "recovering", False),
+    }
+
+
+def resident_shape(instance_id: str, requests: Sequence[RequestInfo], *, heard_at: float) -> Json:
+    """The requests on one instance, most blocks first."""
+    shown = sorted(requests, key=lambda each: (-each.blocks, each.request_id))
+    return {"id": instance_id, "heard_at": heard_at, "requests": [request_shape(each) for each in shown]}
+
+
+def request_shape(item: RequestInfo) -> Json:
+    """One live request; never its text."""
+    return {
+        "engine_id": item.engine_id,
+        "request_id": item.request_id,
+        "tenant": item.tenant,
+        "slo_class": item.slo_class,
+        "state": item.state,
+        "prompt_tokens": item.prompt_tokens,
+        "output_tokens": item.output_tokens,
+        "blocks": item.blocks,
+        "arrived_at": round(item.arrived_at_s, 2),
+        "migration_id": item.migration_id,
     }
 
 

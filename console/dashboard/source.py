@@ -8,6 +8,8 @@ and heals by itself after any loss.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +19,11 @@ import redis.asyncio
 from controlplane import redis_client
 from controlplane.events import schema
 from controlplane.events.publish import CHANNEL
+from controlplane.fleet import watching
 from controlplane.fleet.live_status import GATEWAYS_HASH, STATUS_HASH
 from controlplane.rebalancing.selectors import LOOP_STATUS_KEY
 from controlplane.rebalancing.types import LoopStatus
-from engine_agents.messages import MigrationOutcome
+from engine_agents.messages import MigrationOutcome, RequestInfo
 
 MIGRATIONS_STREAM = "migrations"
 FIRST_OUTCOMES = 500
@@ -40,6 +43,8 @@ class Reading:
     """``None``: nobody ever led, or its report expired."""
     outcomes: list[MigrationOutcome] = field(default_factory=list)
     events: list[schema.Event] = field(default_factory=list)
+    detail: dict[str, list[RequestInfo]] = field(default_factory=dict)
+    """Requests per instance that was asked for and is known by now."""
     undecodable: int = 0
 
 
@@ -52,18 +57,22 @@ class RedisSource:
         self._cursor = b""
         """Id of the last outcome read; empty before the first look."""
 
-    async def read(self) -> Reading:
-        """Everything that is or became known since the last call."""
+    async def read(self, detail_of: Sequence[str] = ()) -> Reading:
+        """Everything that is or became known since the last call, and the requests on these instances."""
         client = await self._connected()
         pipeline = client.pipeline(transaction=False)
         pipeline.hgetall(redis_client.key(STATUS_HASH))
         pipeline.hgetall(redis_client.key(GATEWAYS_HASH))
         pipeline.get(redis_client.key(LOOP_STATUS_KEY))
         self._ask_for_outcomes(pipeline)
-        statuses, gateways, loop, entries = await pipeline.execute()
+        if detail_of:
+            watching.look_in(pipeline, detail_of, wall_s=time.time())
+        statuses, gateways, loop, entries, *watched = await pipeline.execute()
         reading = Reading(statuses=statuses, gateways=gateways)
         _take_loop(loop, reading)
         self._take_outcomes(entries, reading)
+        if detail_of:
+            reading.detail = watching.found(detail_of, watched[-1])
         await self._take_events(reading)
         return reading
 

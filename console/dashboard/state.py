@@ -8,7 +8,7 @@ both sides of the wire: *snapshot + deltas = a fresh snapshot*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Json = dict[str, Any]
@@ -16,8 +16,12 @@ Json = dict[str, Any]
 KEPT_FINAL_MIGRATIONS = 50
 KEPT_EVENTS = 50
 KEPT_TOMBSTONES = 500
-COLLECTIONS = ("instances", "gateways", "classes", "migrations")
-SINGLES = ("loop", "degraded", "tenants")
+COLLECTIONS = ("instances", "gateways", "classes", "migrations", "residents")
+SINGLES = ("loop", "degraded", "tenants", "queue", "firing")
+TOPIC_OF = {"residents": "requests"}
+"""Collections that only subscribers are sent; the others are for everybody."""
+LISTS = ("events", "news")
+NO_TOPICS: frozenset[str] = frozenset()
 
 
 class Collection:
@@ -82,10 +86,14 @@ class LiveState:
         self.collections: Mapping[str, Collection] = {
             name: Collection("name" if name == "classes" else "id") for name in COLLECTIONS
         }
-        self.singles: dict[str, Any] = {"loop": None, "degraded": {}, "tenants": []}
+        self.singles: dict[str, Any] = {name: [] for name in SINGLES} | {"loop": None, "degraded": {}}
         self.single_changed: dict[str, int] = {}
-        self.events: list[Json] = []
+        self.lists: dict[str, list[Json]] = {name: [] for name in LISTS}
         self._next_event_id = 1
+
+    @property
+    def events(self) -> list[Json]:
+        return self.lists["events"]
 
     def put(self, collection: str, entity: Json) -> bool:
         """Store an entity; returns whether more than its ``heard_at`` changed."""
@@ -117,35 +125,48 @@ class LiveState:
 
     def add_event(self, *, at: float, kind: str, text: str, link: str = "") -> None:
         """Append a line to the feed; only the last 50 are kept."""
-        event = {"id": self._next_event_id, "at": at, "kind": kind, "text": text, "link": link}
-        self._next_event_id += 1
-        self.events = [*self.events, {**event, "_version": self._tick()}][-KEPT_EVENTS:]
+        self._append("events", {"at": at, "kind": kind, "text": text, "link": link})
 
-    def snapshot(self) -> Json:
-        """The whole state, as a client starts from it."""
+    def add_news(self, event: Json) -> None:
+        """Append an event of the control plane as it came; only the last 50 are kept."""
+        self._append("news", {"event": event})
+
+    def snapshot(self, topics: frozenset[str] = NO_TOPICS) -> Json:
+        """The whole state, as a client with these topics starts from it."""
         return {
-            **{name: list(collection.items.values()) for name, collection in self.collections.items()},
+            **{name: list(kind.items.values()) for name, kind in self._shown(topics)},
             **self.singles,
-            "events": [_public(event) for event in self.events],
+            **{name: [_public(item) for item in items] for name, items in self.lists.items()},
         }
 
-    def delta(self, since: int) -> Json | None:
+    def delta(self, since: int, topics: frozenset[str] = NO_TOPICS) -> Json | None:
         """What changed after version ``since`` (empty: nothing); ``None``: too long ago, take a snapshot."""
-        if any(since < collection.forgotten for collection in self.collections.values()):
+        shown = self._shown(topics)
+        if any(since < kind.forgotten for _, kind in shown):
             return None
         parts: Json = {}
-        for name, collection in self.collections.items():
-            _set_if(parts, name, collection.changed_since(since))
+        for name, kind in shown:
+            _set_if(parts, name, kind.changed_since(since))
         for name in SINGLES:
             if self.single_changed.get(name, 0) > since:
                 parts[name] = self.singles[name]
-        _set_if(parts, "events", [_public(event) for event in self.events if event["_version"] > since])
-        _set_if(parts, "heard", self._by_collection(lambda kind: kind.heard_since(since)))
-        _set_if(parts, "gone", self._by_collection(lambda kind: kind.gone_since(since)))
+        for name, items in self.lists.items():
+            _set_if(parts, name, [_public(item) for item in items if item["_version"] > since])
+        _set_if(parts, "heard", {name: at for name, kind in shown if (at := kind.heard_since(since))})
+        _set_if(parts, "gone", {name: ids for name, kind in shown if (ids := kind.gone_since(since))})
         return parts
 
-    def _by_collection(self, pick: Callable[[Collection], Any]) -> Json:
-        return {name: found for name, kind in self.collections.items() if (found := pick(kind))}
+    def _shown(self, topics: frozenset[str]) -> list[tuple[str, Collection]]:
+        return [
+            (name, kind)
+            for name, kind in self.collections.items()
+            if name not in TOPIC_OF or TOPIC_OF[name] in topics
+        ]
+
+    def _append(self, name: str, item: Json) -> None:
+        made = {"id": self._next_event_id, **item, "_version": self._tick()}
+        self.lists[name] = [*self.lists[name], made][-KEPT_EVENTS:]
+        self._next_event_id += 1
 
     def _tick(self) -> int:
         self.version += 1

@@ -45,6 +45,7 @@ class Watcher:
         self._directory = directory
         self._rules = {row.name: row.rule() for row in directory.classes}
         self.state.set_single("tenants", directory.tenants)
+        self.state.set_single("firing", directory.firing)
         for migration in directory.migrations if self._outcomes_seen else ():
             if self.state.get("migrations", migration["id"]) is None:
                 self.state.put_migration(migration)
@@ -65,7 +66,18 @@ class Watcher:
         self._outcomes_seen = True
         for event in reading.events:
             self._add_line(feed.event_line(event), at=event.at_s)
+            self.state.add_news(event.to_dict())
+        for name, requests in reading.detail.items():
+            self.state.put("residents", shapes.resident_shape(name, requests, heard_at=round(now, 2)))
         self.pass_time(now=now)
+
+    def instance_ids(self) -> list[str]:
+        return list(self.state.collections["instances"].items)
+
+    def forget_detail(self) -> None:
+        """Nobody looks at requests any more: the next who does must not see old ones."""
+        if known := list(self.state.collections["residents"].items):
+            self.state.drop("residents", known)
 
     def redis_lost(self, error: str, *, attempts: int, next_try_at: float, now: float) -> None:
         """Redis did not answer; what is shown stays, and grows old."""
@@ -137,6 +149,7 @@ class Watcher:
             self.history.forget("instance", name)
         if gone:
             self.state.drop("instances", gone)
+            self.state.drop("residents", gone)
 
     def _note_silence(self, now: float) -> None:
         for name, instance in self.state.collections["instances"].items.items():
@@ -166,6 +179,7 @@ class Watcher:
         news |= self._forget_gateways(now)
         if news:
             self._show_classes(now)
+            self._show_queue(now)
 
     def _forget_gateways(self, now: float) -> bool:
         silent = [name for name, (_, at) in self._gateways.items() if now - at > GATEWAY_FORGOTTEN_S]
@@ -185,6 +199,17 @@ class Watcher:
         gone = [name for name in self.state.collections["classes"].items if name not in known]
         if gone:
             self.state.drop("classes", gone)
+
+    def _show_queue(self, now: float) -> None:
+        """Those who wait in front of the fleet: next ones first, of each gateway in its own order."""
+        fresh = [(status, at) for status, at in self._gateways.values() if now - at < STALE_S]
+        waiting = [
+            shapes.waiter_shape(waiter, status, heard_at=at)
+            for status, at in fresh
+            for waiter in getattr(status, "waiters", [])
+        ]
+        waiting.sort(key=lambda each: (each["position"], each["since"], each["request_id"]))
+        self.state.set_single("queue", waiting)
 
     # ------------------------------------------------------------ migrations
 

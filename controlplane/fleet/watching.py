@@ -30,12 +30,21 @@ def look_at(instance_ids: Sequence[str], *, wall_s: float) -> dict[str, list[Req
     if not instance_ids:
         return {}
     pipeline = redis_client.shared(timeout_s=1.0).pipeline(transaction=False)
+    look_in(pipeline, instance_ids, wall_s=wall_s)
+    known = found(instance_ids, pipeline.execute()[1])
+    return {name: known.get(name) for name in instance_ids}
+
+
+def look_in(pipeline: Any, instance_ids: Sequence[str], *, wall_s: float) -> None:
+    """Queue a look at these instances; the last answer is for :func:`found`."""
     pipeline.zadd(redis_client.key(WATCHED_SET), dict.fromkeys(instance_ids, wall_s + LOOK_S))
     pipeline.mget([redis_client.key(f"{REQUESTS_KEY}{name}") for name in instance_ids])
-    found = pipeline.execute()[1]
-    return {
-        name: _decoder.decode(raw) if raw else None for name, raw in zip(instance_ids, found, strict=True)
-    }
+
+
+def found(instance_ids: Sequence[str], answer: Sequence[bytes | None]) -> dict[str, list[RequestInfo]]:
+    """The requests of those instances whose detail is there."""
+    pairs = zip(instance_ids, answer, strict=True)
+    return {name: _decoder.decode(raw) for name, raw in pairs if raw}
 
 
 def read_watched_in(pipeline: Any, *, wall_s: float) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from console.dashboard.directory import Directory
 from console.dashboard.hub import Client, Hub
 from console.dashboard.shapes import ClassRow, InstanceRow
 from console.dashboard.source import Reading, RedisSource
+from console.dashboard.state import LISTS, SINGLES
 from controlplane.redis_client import RedisError
 from engine_agents.messages import GatewayStatus, InstanceStatus, MigrationOutcome, encode
 
 START_S = 1_800_000_000.0
+KEYS = {"instances": "id", "gateways": "id", "classes": "name", "migrations": "id", "residents": "id"}
 
 CLASSES = [
     ClassRow("interactive", 0, 500, 50, 9_600),
@@ -29,14 +32,16 @@ class SourceByHand(RedisSource):
         self.gateways: dict[bytes, bytes] = {}
         self.outcomes: list[MigrationOutcome] = []
         self.events: list[Any] = []
+        self.detail: dict[str, list[Any]] = {}
         self.loop: Any = None
         self.away = False
         self.closed = 0
 
-    async def read(self) -> Reading:
+    async def read(self, detail_of: Sequence[str] = ()) -> Reading:
         if self.away:
             raise RedisError("away")
         reading = Reading(dict(self.statuses), dict(self.gateways), self.loop, self.outcomes, self.events)
+        reading.detail = {name: self.detail[name] for name in detail_of if name in self.detail}
         self.outcomes, self.events = [], []
         return reading
 
@@ -103,9 +108,10 @@ def directory_of(names: list[str], **changes: Any) -> Directory:
 
 def apply(state: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
     """A second, plain implementation of the client's reducer, for the invariant on this side."""
-    keys = {"instances": "id", "gateways": "id", "classes": "name", "migrations": "id"}
     new = dict(state)
-    for name, key in keys.items():
+    for name, key in KEYS.items():
+        if name not in state:
+            continue
         items = {item[key]: item for item in state[name]}
         for gone in delta.get("gone", {}).get(name, []):
             items.pop(gone, None)
@@ -113,8 +119,9 @@ def apply(state: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
         for heard, at in delta.get("heard", {}).get(name, {}).items():
             items[heard] = {**items[heard], "heard_at": at}
         new[name] = list(items.values())
-    new["events"] = [*state["events"], *delta.get("events", [])][-50:]
-    for name in ("loop", "degraded", "tenants"):
+    for name in LISTS:
+        new[name] = [*state[name], *delta.get(name, [])][-50:]
+    for name in SINGLES:
         if name in delta:
             new[name] = delta[name]
     return new
@@ -122,8 +129,7 @@ def apply(state: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
 
 def in_order(state: dict[str, Any]) -> dict[str, Any]:
     """With collections sorted, since a client keeps them by key."""
-    keys = {"instances": "id", "gateways": "id", "classes": "name", "migrations": "id"}
     return {
-        name: sorted(value, key=lambda item: item[keys[name]]) if name in keys else value
+        name: sorted(value, key=lambda item: item[KEYS[name]]) if name in KEYS else value
         for name, value in state.items()
     }

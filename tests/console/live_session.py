@@ -14,6 +14,7 @@ from typing import Any
 
 from console.dashboard.state import LiveState
 from console.dashboard.watch import Watcher
+from controlplane.events.schema import AuditAdded
 from controlplane.rebalancing.types import LoopStatus
 from tests.console.fake_fleet import FakeFleet
 from tests.console.hub_by_hand import START_S, HubByHand, directory_of, frame, frame_if_any
@@ -22,6 +23,8 @@ RECORDING = Path(__file__).resolve().parents[2] / "frontend" / "src" / "live" / 
 LOOKS = 48
 NAMES = ["main-1", "main-2", "main-3", "main-9"]
 KEPT_MOVES = 3
+TOPICS = frozenset({"requests"})
+SHOWN_REQUESTS = 3
 
 
 async def record() -> dict[str, Any]:
@@ -30,13 +33,16 @@ async def record() -> dict[str, Any]:
     by_hand.hub.watcher = Watcher(LiveState(kept_final_migrations=KEPT_MOVES))
     fleet = FakeFleet(instances=3, seed=11, now=START_S)
     client = by_hand.client()
+    client.subscribe(TOPICS)
     frames = []
     for number in range(LOOKS):
         _play(by_hand, fleet, number)
         await by_hand.look()
         if (sent := frame_if_any(client)) is not None:
             frames.append(sent)
-    return {"frames": frames, "fresh": await frame(by_hand.client())}
+    other = by_hand.client()
+    other.subscribe(TOPICS)
+    return {"frames": frames, "fresh": await frame(other)}
 
 
 def _play(by_hand: HubByHand, fleet: FakeFleet, number: int) -> None:
@@ -45,6 +51,11 @@ def _play(by_hand: HubByHand, fleet: FakeFleet, number: int) -> None:
     by_hand.source.away = number in (20, 21)
     by_hand.report(*(status for status in statuses if number < 25 or status.instance_id != "main-2"))
     by_hand.source.outcomes.extend(outcomes)
+    by_hand.source.detail = {
+        item.instance_id: fleet.requests(item.instance_id)[:SHOWN_REQUESTS] for item in fleet.instances
+    }
+    if number % 10 == 5:
+        by_hand.source.events.append(_audited(number, by_hand.now))
     if number % 4 == 0:
         by_hand.report_gateway(fleet.gateway(by_hand.now))
     by_hand.source.loop = LoopStatus(
@@ -60,6 +71,12 @@ def _play(by_hand: HubByHand, fleet: FakeFleet, number: int) -> None:
     )
     if number == 30:
         by_hand.directory = directory_of(NAMES[:3], tenants=["acme", "globex", "initech"])
+
+
+def _audited(number: int, at_s: float) -> AuditAdded:
+    return AuditAdded(
+        at_s=at_s, entry_id=number, actor="olga", action="drain", object_type="instance", object_id="main-1"
+    )
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import {
   useSyncExternalStore,
 } from "react";
 import { LiveStore, type View } from "./store";
+import type { Topic } from "./types";
 
 const StoreContext = createContext<LiveStore | null>(null);
 
@@ -31,6 +32,12 @@ export function useLiveStore(): LiveStore {
 export function useView(): View {
   const store = useLiveStore();
   return useSyncExternalStore(store.subscribe, store.getView);
+}
+
+/** Subscribe to a topic while the component is shown and `wanted`. */
+export function useTopic(topic: Topic, wanted = true): void {
+  const store = useLiveStore();
+  useEffect(() => (wanted ? store.want(topic) : undefined), [store, topic, wanted]);
 }
 
 /** The live view with the screen's time: while paused, ages stand still too. */

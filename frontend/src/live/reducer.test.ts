@@ -30,6 +30,7 @@ function plain(state: LiveState) {
     gateways: sorted(state.gateways),
     classes: sorted(state.classes),
     migrations: sorted(state.migrations),
+    residents: sorted(state.residents),
   };
 }
 
@@ -48,6 +49,8 @@ describe("the live reducer", () => {
       "classes",
       "migrations",
       "events",
+      "news",
+      "residents",
       "loop",
       "degraded",
       "tenants",

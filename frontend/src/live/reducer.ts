@@ -7,6 +7,8 @@ import type {
   Gateway,
   Instance,
   Migration,
+  News,
+  Resident,
   SloClass,
   Snapshot,
   SnapshotFrame,
@@ -22,10 +24,17 @@ export interface LiveState {
   gateways: ReadonlyMap<string, Gateway>;
   classes: ReadonlyMap<string, SloClass>;
   migrations: ReadonlyMap<string, Migration>;
+  /** Who holds the memory, per instance; empty while nobody subscribed to it. */
+  residents: ReadonlyMap<string, Resident>;
   events: readonly FeedEvent[];
+  news: readonly News[];
   loop: Snapshot["loop"];
   degraded: Snapshot["degraded"];
   tenants: readonly string[];
+  /** Requests in front of the fleet, next ones first. */
+  queue: Snapshot["queue"];
+  /** Alerts that fire now, worst first. */
+  firing: Snapshot["firing"];
 }
 
 /** What to do with a frame: take its state, or ask for a snapshot because frames are missing. */
@@ -46,10 +55,14 @@ function fromSnapshot(frame: SnapshotFrame): LiveState {
     gateways: byKey(state.gateways, (item) => item.id),
     classes: byKey(state.classes, (item) => item.name),
     migrations: byKey(state.migrations, (item) => item.id),
+    residents: byKey(state.residents ?? [], (item) => item.id),
     events: state.events,
+    news: state.news,
     loop: state.loop,
     degraded: state.degraded,
     tenants: state.tenants,
+    queue: state.queue,
+    firing: state.firing,
   };
 }
 
@@ -67,10 +80,17 @@ function applyDelta(state: LiveState, frame: DeltaFrame): LiveState {
     ),
     classes: merge(state.classes, frame.classes, (item) => item.name, frame.gone?.classes),
     migrations: merge(state.migrations, frame.migrations, (item) => item.id, frame.gone?.migrations),
-    events: appendEvents(state.events, frame.events),
+    residents: heard(
+      merge(state.residents, frame.residents, (item) => item.id, frame.gone?.residents),
+      frame.heard?.residents,
+    ),
+    events: append(state.events, frame.events),
+    news: append(state.news, frame.news),
     loop: frame.loop === undefined ? state.loop : frame.loop,
     degraded: frame.degraded ?? state.degraded,
     tenants: frame.tenants ?? state.tenants,
+    queue: frame.queue ?? state.queue,
+    firing: frame.firing ?? state.firing,
   };
 }
 
@@ -104,6 +124,6 @@ function heard<T extends { heard_at: number | null }>(
   return next;
 }
 
-function appendEvents(known: readonly FeedEvent[], fresh: FeedEvent[] | undefined): readonly FeedEvent[] {
+function append<T>(known: readonly T[], fresh: readonly T[] | undefined): readonly T[] {
   return fresh ? [...known, ...fresh].slice(-KEPT_EVENTS) : known;
 }

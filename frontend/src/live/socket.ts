@@ -1,7 +1,7 @@
 // The only WebSocket of the page. It connects, acknowledges frames, asks again after a gap,
 // and after a loss tries again with growing pauses until it is told to stop.
 
-import type { Frame } from "./types";
+import type { Frame, Topic } from "./types";
 
 export type Connection =
   | { kind: "connecting"; attempt: number }
@@ -10,6 +10,8 @@ export type Connection =
   | { kind: "refused"; reason: "signed_out" | "no_role" };
 
 export interface SocketHandlers {
+  /** The line is up: time to subscribe. */
+  onOpen(): void;
   onFrame(frame: Frame): void;
   onConnection(connection: Connection): void;
 }
@@ -67,6 +69,10 @@ export class LiveSocket {
     this.send({ type: "ack", seq });
   }
 
+  subscribe(topics: readonly Topic[]): void {
+    this.send({ type: "subscribe", topics });
+  }
+
   askHistory(of: "instance" | "class", id: string): void {
     this.send({ type: "history", of, id });
   }
@@ -80,6 +86,7 @@ export class LiveSocket {
     const socket = new WebSocket(this.url);
     this.socket = socket;
     this.watchSilence();
+    socket.onopen = () => this.handlers.onOpen();
     socket.onmessage = (message) => this.take(JSON.parse(message.data as string) as Frame);
     socket.onclose = (event) => {
       if (this.socket === socket) this.closed(event.code);
@@ -133,6 +140,7 @@ export class LiveSocket {
     const socket = this.socket;
     this.socket = null;
     if (socket) {
+      socket.onopen = null;
       socket.onmessage = null;
       socket.onclose = null;
       socket.close();

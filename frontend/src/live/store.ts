@@ -2,7 +2,7 @@
 
 import { type LiveState, reduce } from "./reducer";
 import { type Connection, LiveSocket } from "./socket";
-import type { Frame, HistoryFrame } from "./types";
+import type { ControlEvent, DeltaFrame, Frame, HistoryFrame, SnapshotFrame, Topic } from "./types";
 
 export interface View {
   /** Null until the first snapshot. */
@@ -20,10 +20,14 @@ const TICK_MS = 500;
 
 type Listener = () => void;
 type HistoryListener = (frame: HistoryFrame) => void;
+/** Null: frames were missed, so anything may have happened. */
+type NewsListener = (event: ControlEvent | null) => void;
 
 export class LiveStore {
   private listeners = new Set<Listener>();
   private historyListeners = new Set<HistoryListener>();
+  private newsListeners = new Set<NewsListener>();
+  private wanted = new Map<Topic, number>();
   private latest: LiveState | null = null;
   private frozen: LiveState | null = null;
   private pausedAt: number | null = null;
@@ -40,6 +44,7 @@ export class LiveStore {
 
   start(url: string): void {
     this.socket = new LiveSocket(url, {
+      onOpen: () => this.sendTopics(),
       onFrame: (frame) => this.take(frame),
       onConnection: (connection) => {
         this.connection = connection;
@@ -85,6 +90,27 @@ export class LiveStore {
     return () => this.historyListeners.delete(listener);
   }
 
+  /** Events of the control plane as they happen. */
+  onNews(listener: NewsListener): () => void {
+    this.newsListeners.add(listener);
+    return () => this.newsListeners.delete(listener);
+  }
+
+  /** Ask for a topic as long as somebody shows it; returns how to stop. */
+  want(topic: Topic): () => void {
+    const change = (by: number) => {
+      const before = this.wanted.get(topic) ?? 0;
+      this.wanted.set(topic, before + by);
+      if (before === 0 || before + by === 0) this.sendTopics();
+    };
+    change(1);
+    return () => change(-1);
+  }
+
+  private sendTopics(): void {
+    this.socket?.subscribe([...this.wanted].filter(([, uses]) => uses > 0).map(([topic]) => topic));
+  }
+
   take(frame: Frame): void {
     if (frame.type === "history") {
       for (const listener of this.historyListeners) listener(frame);
@@ -100,7 +126,13 @@ export class LiveStore {
     this.waitingForSnapshot = false;
     this.latest = step.state;
     this.receivedAt = this.clock();
+    this.tell(frame);
     this.emit();
+  }
+
+  private tell(frame: SnapshotFrame | DeltaFrame): void {
+    const events = frame.type === "snapshot" ? [null] : (frame.news ?? []).map((news) => news.event);
+    for (const event of events) for (const listener of this.newsListeners) listener(event);
   }
 
   private now(): number {

@@ -107,9 +107,13 @@ export function liveState(changes: Partial<Snapshot> = {}): LiveState {
     gateways: new Map((changes.gateways ?? []).map((item) => [item.id, item])),
     classes: new Map((changes.classes ?? []).map((item) => [item.name, item])),
     migrations: new Map((changes.migrations ?? []).map((item) => [item.id, item])),
+    residents: new Map((changes.residents ?? []).map((item) => [item.id, item])),
     events: changes.events ?? [],
+    news: changes.news ?? [],
     loop: changes.loop === undefined ? LOOP : changes.loop,
     degraded: changes.degraded ?? {},
     tenants: changes.tenants ?? ["acme"],
+    queue: changes.queue ?? [],
+    firing: changes.firing ?? [],
   };
 }

@@ -7,7 +7,9 @@ PAGES = ["/", "/instances", "/instances/main-1", "/migrations/m-1", "/tenants", 
 
 @pytest.fixture
 def built(tmp_path, settings):
-    (tmp_path / "index.html").write_text("<!doctype html><title>Llumdeck</title>")
+    (tmp_path / "index.html").write_text(
+        '<!doctype html><meta name="csp-nonce" content="__CSP_NONCE__"><title>Llumdeck</title>'
+    )
     settings.FRONTEND_DIST = tmp_path
 
 
@@ -25,6 +27,17 @@ def test_the_page_may_load_nothing_from_elsewhere(client, built):
     assert "default-src 'self'" in policy
     assert "frame-ancestors 'none'" in policy
     assert "http" not in policy
+
+
+def test_style_elements_need_the_nonce_of_this_very_answer(client, built):
+    nonces = set()
+    for _ in range(2):
+        answer = client.get("/")
+        nonce = answer.content.decode().split('content="')[1].split('"')[0]
+        assert f"style-src 'self' 'nonce-{nonce}'" in answer["Content-Security-Policy"]
+        assert "unsafe" not in answer["Content-Security-Policy"]
+        nonces.add(nonce)
+    assert len(nonces) == 2
 
 
 def test_a_page_that_is_not_built_says_what_to_do(client, settings, tmp_path):
