@@ -16,11 +16,19 @@ from typing import NamedTuple, cast
 import msgspec
 
 from controlplane import redis_client
-from controlplane.scheduling.snapshot import ClassRule, ClassUse, ClusterSnapshot, InstanceSnapshot
+from controlplane.scheduling.snapshot import (
+    ClassRule,
+    ClassUse,
+    ClusterSnapshot,
+    InstanceSnapshot,
+    RequestProfile,
+)
 from engine_agents.messages import GatewayStatus, InstanceStatus
 
 STATUS_HASH = "status"
 GATEWAYS_HASH = "gateways"
+HOLES_KEY = "holes"
+"""Pool -> instance -> the request it is kept free for; written by the loop, obeyed by gateways."""
 FORGET_AFTER_S = 600.0
 
 _instance_decoder = msgspec.msgpack.Decoder(InstanceStatus)
@@ -108,6 +116,16 @@ def read_statuses(wall_s: float) -> list[SeenStatus]:
     return StatusReader().read(now_s=wall_s, wall_s=wall_s)
 
 
+def read_fleet(wall_s: float) -> tuple[list[SeenStatus], list[GatewayStatus]]:
+    """Both in one round trip, for one look. Raises ``RedisError``."""
+    with redis_client.connect() as client:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hgetall(redis_client.key(STATUS_HASH))
+        pipeline.hgetall(redis_client.key(GATEWAYS_HASH))
+        statuses, gateways = pipeline.execute()
+    return StatusReader().absorb(statuses, now_s=wall_s, wall_s=wall_s), decode_gateways(gateways)
+
+
 def read_gateways() -> list[GatewayStatus]:
     """The gateways' last reports; ones that cannot be decoded are left out."""
     with redis_client.connect() as client:
@@ -139,11 +157,13 @@ def to_cluster_snapshot(
     taken_at_s: float,
     draining: frozenset[str] = frozenset(),
     starting: int = 0,
+    waiters: tuple[RequestProfile, ...] = (),
+    queue_tokens: int = 0,
 ) -> ClusterSnapshot:
     """What the policy may see of one pool: its ready instances, counted in tokens.
 
     ``draining`` names instances that are wished drained, whether or not their agents know yet;
-    ``starting`` counts those on their way up.
+    ``starting`` counts those on their way up; ``waiters`` and ``queue_tokens`` are of its gateways.
     """
     instances = tuple(
         _instance_snapshot(item, wished_drained=item.status.instance_id in draining)
@@ -151,7 +171,12 @@ def to_cluster_snapshot(
         if item.status.pool == pool and item.status.state == "ready"
     )
     return ClusterSnapshot(
-        taken_at_s=taken_at_s, instances=instances, classes=dict(classes), starting=starting
+        taken_at_s=taken_at_s,
+        instances=instances,
+        classes=dict(classes),
+        waiters=waiters,
+        queue_tokens=queue_tokens,
+        starting=starting,
     )
 
 

@@ -32,7 +32,7 @@ class Degradations:
             logger.info("the loop has %s again", part)
 
     def listed(self) -> list[Degradation]:
-        return [self._failing[part] for part in sorted(self._failing)]
+        return [degradation for _, degradation in sorted(self._failing.copy().items())]
 
     def __contains__(self, part: str) -> bool:
         return part in self._failing
@@ -51,12 +51,13 @@ class Degradations:
 class Backoff:
     """Per name: after each failure in a row wait twice as long before the next try."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, longest_s: float = LONGEST_BACKOFF_S) -> None:
         self._failures: dict[str, tuple[int, float]] = {}
+        self._longest_s = longest_s
 
     def failed(self, name: str, *, now_s: float) -> None:
         count = self._failures.get(name, (0, 0.0))[0]
-        wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**count)
+        wait_s = min(self._longest_s, FIRST_BACKOFF_S * 2**count)
         self._failures[name] = (count + 1, now_s + wait_s)
 
     def works(self, name: str) -> None:

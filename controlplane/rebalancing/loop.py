@@ -1,10 +1,11 @@
 """The rebalancing loop: one leader, one tick after the other, whatever fails around it.
 
-A tick reads Redis once (lease, reports, outcomes), asks the pure core, commands
-agents together with a time-out, stores in batches, and reports how it went.
-Ticks never overlap; one that takes longer than the interval is counted, and the
-ticks it displaced are skipped. Without Redis the loop waits; without the
-database it decides with what it last read and stores later.
+A tick reads Redis once (lease, reports, gateways, outcomes), asks the pure core for
+every pool, commands agents together with a time-out, and says in Redis how it
+went. The database is read and written beside the tick (:mod:`.view`,
+:mod:`.memory`). Ticks never overlap; one that takes longer than the interval is
+counted, and the ticks it displaced are skipped. Without Redis the loop waits;
+without the database it decides with what it last read and stores later.
 """
 
 from __future__ import annotations
@@ -12,39 +13,45 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import msgspec
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 
 from controlplane import redis_client
 from controlplane.events.publish import send
 from controlplane.events.schema import LoopChanged
-from controlplane.fleet import services as fleet
 from controlplane.fleet import watching
 from controlplane.fleet.agents import AgentClient
-from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader
+from controlplane.fleet.live_status import (
+    GATEWAYS_HASH,
+    STATUS_HASH,
+    SeenStatus,
+    StatusReader,
+    decode_gateways,
+)
 from controlplane.fleet.reports import Limits
-from controlplane.fleet.selectors import WantedFleet, wanted_fleet
-from controlplane.rebalancing import outcomes, selectors, services
+from controlplane.rebalancing import outcomes, selectors, services, waiting
 from controlplane.rebalancing.commands import Answered, Commander
 from controlplane.rebalancing.degradations import Degradations
 from controlplane.rebalancing.lease import Lease
-from controlplane.rebalancing.models import RequestMigration
+from controlplane.rebalancing.memory import Memory, Sighting
 from controlplane.rebalancing.outcomes import OutcomeBatch
 from controlplane.rebalancing.types import LoopStatus, PoolPolicy, Round
-from controlplane.scheduling.config import ConfigError
+from controlplane.rebalancing.view import Inline, View, ViewReader
 from controlplane.scheduling.policies import PlanState
-from controlplane.scheduling.snapshot import ClassRule
-from engine_agents.messages import RequestInfo
+from engine_agents.messages import GatewayStatus, RequestInfo
 
-REFRESH_S = 1.0
+SYNC_S = 1.0
 LONGEST_BACKOFF_S = 2.0
-MAX_UNSAVED_ROUNDS = 500
 STATUS_TTL_S = 3_600
+CLOSE_LIMIT_S = 3.0
+MAX_COMMANDED = 5_000
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +68,20 @@ class LoopSettings:
     limits: Limits = field(default_factory=lambda: Limits(stale_s=3.0, dead_s=10.0))
 
 
-@dataclass(slots=True)
-class _View:
-    """What was last read from the database."""
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a tick found in Redis."""
 
-    policies: list[PoolPolicy] = field(default_factory=list)
-    classes: dict[str, ClassRule] = field(default_factory=dict)
-    wanted: WantedFleet = field(default_factory=WantedFleet)
-    requested: list[RequestMigration] = field(default_factory=list)
-    refreshed_at_s: float = float("-inf")
+    seen: Sequence[SeenStatus]
+    gateways: Sequence[GatewayStatus]
+    outcomes: OutcomeBatch | None
 
 
 class RebalancingLoop:
-    """A candidate for leadership, and the leader once :meth:`lead` has returned True."""
+    """A candidate for leadership, and the leader once :meth:`lead` has returned True.
+
+    By itself it reads and writes the database in the caller's thread; :meth:`run` does so beside the tick.
+    """
 
     def __init__(self, *, owner: str, agents: AgentClient, settings: LoopSettings) -> None:
         self.owner = owner
@@ -89,13 +97,19 @@ class RebalancingLoop:
         self._listening_since_s = 0.0
         self._synced_at_s = float("-inf")
         self._cursor: str | None = None
-        self._view = _View()
         self._states: dict[str, PlanState] = {}
-        self._unsaved: list[Round] = []
-        self._unapplied: OutcomeBatch | None = None
-        self._answered: dict[str, Answered] = {}
+        self._holes: dict[str, Mapping[str, str]] = {}
+        self._commanded: dict[str, None] = {}
+        """Manual moves that were answered: their rows may not say so yet."""
+        self._told_states_at_s = 0.0
         self._tick_ms = 0.0
         self._watched: list[str] = []
+        self._view = View()
+        self._use(Inline(), Inline())
+
+    def _use(self, reading: Executor, writing: Executor) -> None:
+        self._views = ViewReader(reading, self.degraded)
+        self._memory = Memory(writing, self.degraded, self.settings.limits)
 
     # ----------------------------------------------------------- leading
 
@@ -110,6 +124,7 @@ class RebalancingLoop:
             raw = cast(dict[bytes, bytes], self._client.hgetall(redis_client.key(STATUS_HASH)))
             seen = self._reader.absorb(raw, now_s=now_s, wall_s=now.timestamp())
             self._take_epoch(seen, now)
+            self._cursor = outcomes.start_after(self._client, services.outcomes_cursor())
         except DatabaseError:
             self._lease.release()
             raise
@@ -129,10 +144,25 @@ class RebalancingLoop:
         """Lead until stopped or replaced; returns why it ended. Never raises for an outage."""
         if not self._lead_through_outages(stop):
             return "another leads" if not stop.is_set() else "stopped"
+        with self._beside_the_tick():
+            try:
+                return self._tick_until(stop)
+            finally:
+                self._memory.close(now=_wall(), limit_s=CLOSE_LIMIT_S)
+                self.resign(now=_wall())
+
+    @contextmanager
+    def _beside_the_tick(self) -> Iterator[None]:
+        """Database reads and writes get a thread each, with a connection of its own."""
+        reading = ThreadPoolExecutor(1, "loop-reads", initializer=be_impatient_with_the_database)
+        writing = ThreadPoolExecutor(1, "loop-writes")
+        self._use(reading, writing)
         try:
-            return self._tick_until(stop)
+            yield
         finally:
-            self.resign(now=_wall())
+            for executor in (reading, writing):
+                executor.submit(connection_of_this_thread_ends)
+                executor.shutdown(wait=False)
 
     def _tick_until(self, stop: threading.Event) -> str:
         backoff_s = 0.0
@@ -181,26 +211,27 @@ class RebalancingLoop:
         Raises :class:`LeaseLostError` before anything is decided, ``RedisError`` when Redis is away.
         """
         started_s = time.perf_counter()
-        seen, batch = self._read(now_s, now)
-        self._keep_up_epoch(seen, now)
+        sight = self._read(now_s, now)
+        self._keep_up_epoch(sight.seen, now)
         self._refresh(now_s, now)
         self.ticks += 1
-        rounds = self._plan(seen, now)
-        self._command(rounds, seen, now_s, now)
-        self._store(rounds, batch, seen, now_s, now)
+        rounds = self._plan(sight, now)
+        answered = self._command(rounds, sight.seen, now_s, now)
+        self._store(rounds, answered, sight, now_s, now)
         detail = self._commander.look(self._watched, now_s=now_s)
         self._tick_ms = (time.perf_counter() - started_s) * 1000
-        self._report(len(seen), detail, now)
+        self._report(rounds, len(sight.seen), detail, now)
         return rounds
 
-    def _read(self, now_s: float, now: datetime) -> tuple[list[SeenStatus], OutcomeBatch | None]:
+    def _read(self, now_s: float, now: datetime) -> Sight:
         pipeline = self._client.pipeline(transaction=False)
         self._lease.renew_in(pipeline)
         pipeline.hgetall(redis_client.key(STATUS_HASH))
+        pipeline.hgetall(redis_client.key(GATEWAYS_HASH))
         watching.read_watched_in(pipeline, wall_s=now.timestamp())
-        if self._cursor is not None and self._unapplied is None:
+        if self._cursor is not None and not self._memory.full():
             outcomes.read_in(pipeline, cursor=self._cursor)
-        renewed, raw, watched, *stream = pipeline.execute()
+        renewed, raw, gateways, watched, *stream = pipeline.execute()
         if not renewed:
             raise LeaseLostError
         if "redis" in self.degraded:
@@ -208,8 +239,14 @@ class RebalancingLoop:
         self.degraded.works("redis")
         self._watched = watching.names(watched)
         seen = self._reader.absorb(cast(dict[bytes, bytes], raw), now_s=now_s, wall_s=now.timestamp())
-        batch = outcomes.parse(stream[0], cursor=cast(str, self._cursor)) if stream else self._unapplied
-        return seen, batch
+        return Sight(seen, decode_gateways(gateways), self._take_outcomes(stream))
+
+    def _take_outcomes(self, stream: Sequence[Any]) -> OutcomeBatch | None:
+        if not stream:
+            return None
+        batch = outcomes.parse(stream[0], cursor=cast(str, self._cursor))
+        self._cursor = batch.cursor
+        return batch
 
     def _keep_up_epoch(self, seen: Sequence[SeenStatus], now: datetime) -> None:
         """While the lease is ours a higher epoch out there is an old one that the row forgot."""
@@ -223,42 +260,35 @@ class RebalancingLoop:
         self.ticks = 0
 
     def _refresh(self, now_s: float, now: datetime) -> None:
-        view = self._view
-        view.requested = []
-        with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
-            view.wanted = wanted_fleet()
-            view.requested = selectors.requested_migrations()
-            if now_s - view.refreshed_at_s >= REFRESH_S:
-                self._refresh_policies(now)
-                view.classes = selectors.scheduling_class_rules()
-                view.refreshed_at_s = now_s
-            if self._cursor is None:
-                self._cursor = services.outcomes_cursor()
-        if "database" in self.degraded and not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+        self._view = self._views.latest(now_s=now_s, now=now)
 
-    def _refresh_policies(self, now: datetime) -> None:
-        with self.degraded.coping("policy", ConfigError, wall_s=now.timestamp()):
-            self._view.policies = selectors.pool_policies()
-
-    def _plan(self, seen: Sequence[SeenStatus], now: datetime) -> list[Round]:
-        draining = self._view.wanted.draining()
+    def _plan(self, sight: Sight, now: datetime) -> list[Round]:
+        by_pool: dict[str, list[SeenStatus]] = {}
+        for item in sight.seen:
+            by_pool.setdefault(item.status.pool, []).append(item)
         rounds = []
         for policy in self._view.policies:
             with self.degraded.coping(f"policy of {policy.pool}", Exception, wall_s=now.timestamp()):
-                rounds.append(self._plan_pool(policy, seen, draining, now))
+                rounds.append(self._plan_pool(policy, by_pool.get(policy.pool, []), sight.gateways, now))
         self._states |= {each.policy.pool: each.state_after for each in rounds}
         return rounds
 
     def _plan_pool(
-        self, policy: PoolPolicy, seen: Sequence[SeenStatus], draining: frozenset[str], now: datetime
+        self,
+        policy: PoolPolicy,
+        seen: Sequence[SeenStatus],
+        gateways: Sequence[GatewayStatus],
+        now: datetime,
     ) -> Round:
+        waiters, queue_tokens = waiting.queue_of(gateways, policy.pool, taken_at_s=now.timestamp())
         return services.plan_round(
             policy,
             seen,
             classes=self._view.classes,
-            draining=draining,
+            draining=self._view.wanted.draining(),
             starting=self._view.wanted.starting.get(policy.pool_id, 0),
+            waiters=waiters,
+            queue_tokens=queue_tokens,
             state=self._states.get(policy.pool, PlanState()),
             epoch=self.epoch,
             tick=self.ticks,
@@ -267,10 +297,10 @@ class RebalancingLoop:
 
     def _command(
         self, rounds: Sequence[Round], seen: Sequence[SeenStatus], now_s: float, now: datetime
-    ) -> None:
-        asked = [row for row in self._view.requested if row.migration_id not in self._answered]
+    ) -> list[Answered]:
+        asked = [row for row in self._view.requested if row.migration_id not in self._commanded]
         answered = self._commander.move_asked(asked, seen, epoch=self.epoch, now_s=now_s, now=now)
-        self._answered |= {row.migration_id: (row, answer) for row, answer in answered}
+        self._note_commanded(answered)
         self._commander.move(rounds, now_s=now_s)
         stale_s = self.settings.limits.stale_s
         self._commander.settle_wishes(
@@ -280,47 +310,30 @@ class RebalancingLoop:
             self.degraded.failed("agents", f"no answer from {', '.join(names)}", wall_s=now.timestamp())
         else:
             self.degraded.works("agents")
+        return answered
+
+    def _note_commanded(self, answered: Sequence[Answered]) -> None:
+        """The row is written beside the tick: a reading from before must not command it twice."""
+        self._commanded |= dict.fromkeys(row.migration_id for row, _ in answered)
+        while len(self._commanded) > MAX_COMMANDED:
+            del self._commanded[next(iter(self._commanded))]
 
     # ----------------------------------------------------------- memory
 
     def _store(
         self,
         rounds: Sequence[Round],
-        batch: OutcomeBatch | None,
-        seen: Sequence[SeenStatus],
+        answered: Sequence[Answered],
+        sight: Sight,
         now_s: float,
         now: datetime,
     ) -> None:
-        """All rows of this tick in one transaction; what cannot be stored now waits for the next."""
-        self._unsaved = [*self._unsaved, *(each for each in rounds if each.decisions)][-MAX_UNSAVED_ROUNDS:]
-        self._unapplied = batch if batch and batch.outcomes else None
-        with self.degraded.coping("database", DatabaseError, wall_s=now.timestamp()):
-            with transaction.atomic():
-                self._write(rounds, seen, now_s, now)
-            self._forget_written()
-
-    def _write(
-        self, rounds: Sequence[Round], seen: Sequence[SeenStatus], now_s: float, now: datetime
-    ) -> None:
-        if self._answered:
-            services.record_manual_answers(self._answered.values(), now=now)
-        if self._unsaved:
-            services.record_rounds(self._unsaved)
-        if self._unapplied:
-            services.apply_outcomes(self._unapplied.outcomes)
-            services.keep_outcomes_cursor(self._unapplied.cursor)
-        services.carry_out_scaling(rounds)
-        if now_s - self._synced_at_s >= REFRESH_S:
-            listening_s = now_s - self._listening_since_s
-            fleet.sync_instances(seen, limits=self.settings.limits, listening_s=listening_s, now=now)
+        sighting = None
+        if now_s - self._synced_at_s >= SYNC_S:
+            sighting = Sighting(sight.seen, now_s - self._listening_since_s, now)
             self._synced_at_s = now_s
-
-    def _forget_written(self) -> None:
-        self._answered.clear()
-        self._unsaved.clear()
-        if self._unapplied:
-            self._cursor = self._unapplied.cursor
-            self._unapplied = None
+        self._memory.remember(rounds, answered, sight.outcomes, sighting)
+        self._memory.store(now=now)
 
     def status(self, *, instances: int, now: datetime) -> LoopStatus:
         return LoopStatus(
@@ -334,15 +347,27 @@ class RebalancingLoop:
             instances=instances,
             commands_refused=self._commander.refused,
             degraded=self.degraded.listed(),
+            pools=len(self._view.policies),
+            rounds_waiting=self._memory.waiting_rounds(),
+            rounds_forgotten=self._memory.forgotten,
         )
 
-    def _report(self, instances: int, detail: dict[str, list[RequestInfo]], now: datetime) -> None:
+    def _report(
+        self, rounds: Sequence[Round], instances: int, detail: dict[str, list[RequestInfo]], now: datetime
+    ) -> None:
         pipeline = self._client.pipeline(transaction=False)
         payload = msgspec.json.encode(self.status(instances=instances, now=now))
         pipeline.set(redis_client.key(selectors.LOOP_STATUS_KEY), payload, ex=STATUS_TTL_S)
+        holes = {each.policy.pool: each.state_after.holes for each in rounds if each.state_after.holes}
+        waiting.declare_in(pipeline, holes, changed=holes != self._holes)
+        if now.timestamp() - self._told_states_at_s >= SYNC_S:
+            self._told_states_at_s = now.timestamp()
+            states = {pool: state.to_dict() for pool, state in self._states.items()}
+            pipeline.set(redis_client.key(selectors.PLAN_STATES_KEY), msgspec.json.encode(states), ex=60)
         if detail:
             watching.show_in(pipeline, detail, wall_s=now.timestamp())
         pipeline.execute()
+        self._holes = holes
 
     def _announce(self, leader: str, reason: str, now: datetime) -> None:
         logger.info("rebalancing loop, epoch %d: %s %s", self.epoch, self.owner, reason)
@@ -360,6 +385,10 @@ def be_impatient_with_the_database(limit_ms: int = 1_000) -> None:
                 cursor.execute(f"SET statement_timeout = {2 * int(limit_ms)}")
     except DatabaseError as error:
         logger.warning("the database keeps its own time-outs: %s", error)
+
+
+def connection_of_this_thread_ends() -> None:
+    connection.close()
 
 
 def _highest_epoch(seen: Sequence[SeenStatus]) -> int:

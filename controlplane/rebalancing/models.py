@@ -10,8 +10,18 @@ from django.db import models
 
 from controlplane.fleet.models import Pool
 from controlplane.rebalancing.serialisation import FastEncoder
+from controlplane.rebalancing.what_if_models import WhatIfJob, WhatIfTrace
 from controlplane.scheduling.config import ConfigError, SchedulingConfig
 from engine_agents.messages import MigrationOutcome
+
+__all__ = [
+    "LoopState",
+    "PolicyVersion",
+    "RebalanceRound",
+    "RequestMigration",
+    "WhatIfJob",
+    "WhatIfTrace",
+]
 
 
 class PolicyVersion(models.Model):
@@ -24,6 +34,10 @@ class PolicyVersion(models.Model):
     comment = models.CharField(max_length=500, blank=True)
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField()
+    activated_at = models.DateTimeField(null=True, blank=True)
+    activated_by = models.CharField(max_length=150, blank=True)
+    previous = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    """Active before this one was activated: where a rollback leads."""
 
     class Meta:
         ordering = ["pool", "-version"]

@@ -28,6 +28,23 @@ class OutcomeBatch:
     cursor: str
 
 
+def start_after(client: Any, cursor: str) -> str:
+    """The cursor, or the stream's beginning where the stream is younger than the cursor.
+
+    A Redis that lost its data, or whose clock was set back, numbers entries below what was
+    read before; outcomes may be applied twice, but must not be skipped. Raises ``RedisError``.
+    """
+    newest = client.xrevrange(redis_client.key(STREAM), count=1)
+    if newest and _number(newest[0][0].decode()) < _number(cursor):
+        logger.warning("the stream %s began anew: it is read from its beginning", STREAM)
+        return START
+    return cursor
+
+
+def _number(entry_id: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in entry_id.split("-"))
+
+
 def read_in(pipeline: Any, *, cursor: str) -> None:
     """Queue the read of the next batch in a pipeline."""
     pipeline.xread({redis_client.key(STREAM): cursor}, count=BATCH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from django.db.models import QuerySet
@@ -12,10 +12,13 @@ from controlplane.fleet.models import Pool
 from controlplane.rebalancing.models import PolicyVersion, RebalanceRound, RequestMigration
 from controlplane.rebalancing.types import LoopStatus, PoolPolicy
 from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.policies import PlanState
 from controlplane.scheduling.snapshot import ClassRule
 from controlplane.tenancy.models import SLOClass
 
 LOOP_STATUS_KEY = "loop:status"
+PLAN_STATES_KEY = "loop:states"
+"""Pool -> what the core remembers from round to round; written once a second, for previews."""
 
 
 def active_policy(pool_name: str) -> PolicyVersion | None:
@@ -44,6 +47,25 @@ def loop_status() -> LoopStatus | None:
     with redis_client.connect() as client:
         raw = cast(bytes | None, client.get(redis_client.key(LOOP_STATUS_KEY)))
     return msgspec.json.decode(raw, type=LoopStatus) if raw else None
+
+
+def plan_states() -> dict[str, PlanState]:
+    """What the loop's core remembers, by pool; empty when nobody leads. Raises ``RedisError``."""
+    with redis_client.connect() as client:
+        raw = cast(bytes | None, client.get(redis_client.key(PLAN_STATES_KEY)))
+    states: dict[str, dict[str, Any]] = msgspec.json.decode(raw) if raw else {}
+    return {pool: PlanState.from_dict(state) for pool, state in states.items()}
+
+
+def policy_fingerprint() -> tuple[int, ...]:
+    """Changes with every activation, by whomever. One small query."""
+    return tuple(PolicyVersion.objects.filter(active=True).order_by("pk").values_list("pk", flat=True))
+
+
+def policy_versions(*, pool: str = "") -> QuerySet[PolicyVersion]:
+    """Newest first."""
+    rows = PolicyVersion.objects.select_related("pool", "previous").order_by("pool__name", "-version")
+    return rows.filter(pool__name=pool) if pool else rows
 
 
 def migrations(*, state: str = "", request_id: str = "") -> QuerySet[RequestMigration]:

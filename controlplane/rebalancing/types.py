@@ -67,6 +67,11 @@ class LoopStatus(msgspec.Struct, kw_only=True):
     instances: int
     commands_refused: int
     degraded: list[Degradation] = []
+    pools: int = 0
+    rounds_waiting: int = 0
+    """Decided and not stored yet."""
+    rounds_forgotten: int = 0
+    """Given up because the database was away for too long."""
 
     def to_dict(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)  # type: ignore[no-any-return]

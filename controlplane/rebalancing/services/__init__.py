@@ -14,25 +14,53 @@ from controlplane.rebalancing.services.migrations import (
     record_manual_answers,
     request_migration,
 )
-from controlplane.rebalancing.services.policies import activate_policy_version, create_policy_version
+from controlplane.rebalancing.services.policies import (
+    PolicyCheck,
+    PolicyError,
+    activate_policy_version,
+    check_policy,
+    create_policy_version,
+    diff_policies,
+    rollback_policy,
+)
+from controlplane.rebalancing.services.policy_files import export_policy, import_policy
+from controlplane.rebalancing.services.previews import (
+    PolicyPreview,
+    RoundReplay,
+    live_snapshot,
+    preview_policy,
+    replay_round,
+)
 from controlplane.rebalancing.services.rounds import plan_round, record_rounds, run_round
 from controlplane.rebalancing.services.scaling import carry_out_scaling
 
 __all__ = [
     "MoveError",
+    "PolicyCheck",
+    "PolicyError",
+    "PolicyPreview",
+    "RoundReplay",
     "activate_policy_version",
     "apply_outcomes",
     "carry_out_scaling",
+    "check_policy",
     "close_lost_migrations",
     "create_policy_version",
     "delete_history_before",
+    "diff_policies",
+    "export_policy",
+    "import_policy",
     "keep_outcomes_cursor",
+    "live_snapshot",
     "manual_command",
     "outcomes_cursor",
     "plan_round",
+    "preview_policy",
     "record_manual_answers",
     "record_rounds",
+    "replay_round",
     "request_migration",
+    "rollback_policy",
     "run_round",
     "take_epoch",
 ]

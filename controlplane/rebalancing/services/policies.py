@@ -1,8 +1,9 @@
-"""Versions of a pool's scheduling configuration."""
+"""Versions of a pool's scheduling configuration: made, judged by the core, activated, taken back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db import transaction
@@ -12,7 +13,46 @@ from django.utils import timezone
 from controlplane.fleet.models import Pool
 from controlplane.rebalancing.models import PolicyVersion
 from controlplane.records.services import audit
-from controlplane.scheduling.config import SchedulingConfig
+from controlplane.scheduling.config import ConfigError, SchedulingConfig
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be made, read or taken back; ``field`` is a dotted path where there is one."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyCheck:
+    """What the core says of a configuration."""
+
+    valid: bool
+    config: dict[str, Any]
+    """Completed with the policy's recommended numbers; empty when it is not valid."""
+    problems: tuple[dict[str, str], ...] = ()
+    """Each ``{"field": …, "message": …}``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_policy(config: Mapping[str, Any]) -> PolicyCheck:
+    """Judge a configuration without storing anything: every part's first problem, not only the first one."""
+    problems: dict[str, str] = {}
+    try:
+        return PolicyCheck(True, SchedulingConfig.from_dict(config).to_dict())
+    except ConfigError as error:
+        problems[error.field] = str(error)
+    for name in config if isinstance(config, Mapping) else ():
+        part = {name: config[name]}
+        try:
+            SchedulingConfig.from_dict(part)
+        except ConfigError as error:
+            problems.setdefault(error.field, str(error))
+    rows = tuple({"field": field, "message": message} for field, message in problems.items())
+    return PolicyCheck(False, {}, rows)
 
 
 @transaction.atomic
@@ -20,11 +60,12 @@ def create_policy_version(
     *, pool: Pool, config: Mapping[str, Any], actor: str, comment: str = ""
 ) -> PolicyVersion:
     """A new, inactive version. Raises ``ValidationError`` with the core's sentence if it is bad."""
+    Pool.objects.select_for_update().get(pk=pool.pk)
     last = pool.policy_versions.aggregate(last=Max("version"))["last"] or 0
     row = PolicyVersion(
         pool=pool,
         version=last + 1,
-        config=dict(config),
+        config=dict(config) if isinstance(config, Mapping) else config,
         comment=comment,
         created_by=actor,
         created_at=timezone.now(),
@@ -32,32 +73,100 @@ def create_policy_version(
     row.full_clean()
     row.config = SchedulingConfig.from_dict(row.config).to_dict()
     row.save()
-    audit(
-        actor=actor,
-        action="policy.create",
-        object_type="policy",
-        object_id=f"{pool.name}/{row.version}",
-        after={"config": row.config},
-        reason=comment,
-    )
+    _audit("policy.create", row, actor, comment, after={"config": row.config})
     return row
 
 
 @transaction.atomic
 def activate_policy_version(*, version: PolicyVersion, actor: str, reason: str = "") -> PolicyVersion:
-    """From the next tick on the pool is scheduled by this version."""
-    active = PolicyVersion.objects.select_for_update().filter(pool=version.pool, active=True)
-    before = [row.version for row in active]
-    active.update(active=False)
+    """From the next tick on the pool is scheduled by this version; nothing is restarted."""
+    before = _active(version.pool)
+    if before is not None and before.pk != version.pk:
+        version.previous = before
+    return _switch(version, before, actor, reason, "policy.activate")
+
+
+@transaction.atomic
+def rollback_policy(*, pool: Pool, actor: str, reason: str = "") -> PolicyVersion:
+    """Activate what was active before the present version. Raises :class:`PolicyError` where nothing was."""
+    before = _active(pool)
+    if before is None:
+        raise PolicyError(f"pool {pool.name} has no active policy version, so none can be taken back")
+    if before.previous is None:
+        raise PolicyError(
+            f"version {before.version} of pool {pool.name} is the first that was activated; "
+            "activate another version instead"
+        )
+    return _switch(before.previous, before, actor, reason, "policy.rollback")
+
+
+def _active(pool: Pool) -> PolicyVersion | None:
+    """Locks the pool first, so that two activations come one after the other."""
+    Pool.objects.select_for_update().get(pk=pool.pk)
+    return PolicyVersion.objects.select_related("previous").filter(pool=pool, active=True).first()
+
+
+def _switch(
+    version: PolicyVersion, before: PolicyVersion | None, actor: str, reason: str, action: str
+) -> PolicyVersion:
+    PolicyVersion.objects.filter(pool=version.pool, active=True).update(active=False)
     version.active = True
-    version.save(update_fields=["active"])
-    audit(
-        actor=actor,
-        action="policy.activate",
-        object_type="policy",
-        object_id=f"{version.pool.name}/{version.version}",
-        before={"active": before},
-        after={"active": [version.version]},
-        reason=reason,
+    version.activated_at, version.activated_by = timezone.now(), actor
+    version.save(update_fields=["active", "activated_at", "activated_by", "previous"])
+    _audit(
+        action,
+        version,
+        actor,
+        reason,
+        before={"active": before.version if before else None},
+        after={"active": version.version},
     )
     return version
+
+
+def diff_policies(
+    before: SchedulingConfig | Mapping[str, Any], after: SchedulingConfig | Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Every number that differs: ``{"path", "before", "after"}``, by path. Raises ``ConfigError``."""
+    old, new = _flat(_complete(before)), _flat(_complete(after))
+    return [
+        {"path": path, "before": old.get(path), "after": new.get(path)}
+        for path in sorted(old | new)
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _complete(config: SchedulingConfig | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(config, SchedulingConfig):
+        return config.to_dict()
+    return SchedulingConfig.from_dict(config).to_dict()
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _audit(
+    action: str,
+    row: PolicyVersion,
+    actor: str,
+    reason: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    audit(
+        actor=actor,
+        action=action,
+        object_type="policy",
+        object_id=f"{row.pool.name}/{row.version}",
+        before=before,
+        after=after,
+        reason=reason,
+    )

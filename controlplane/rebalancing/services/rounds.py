@@ -17,10 +17,14 @@ from controlplane.rebalancing.models import RebalanceRound, RequestMigration
 from controlplane.rebalancing.serialisation import decisions_to_data
 from controlplane.rebalancing.services.migrations import migration_event
 from controlplane.rebalancing.types import PoolPolicy, Round
+from controlplane.records.services import audit
 from controlplane.scheduling.decisions import Decision, Migrate
 from controlplane.scheduling.policies import PlanState, plan
-from controlplane.scheduling.snapshot import ClassRule
+from controlplane.scheduling.snapshot import ClassRule, RequestProfile
 from engine_agents.messages import MigrateOut, MigrateOutAnswer
+
+ACTOR = "system:loop"
+AUDITED_MOVES = 20
 
 
 def plan_round(
@@ -30,6 +34,8 @@ def plan_round(
     classes: Mapping[str, ClassRule],
     draining: frozenset[str],
     starting: int = 0,
+    waiters: tuple[RequestProfile, ...] = (),
+    queue_tokens: int = 0,
     state: PlanState,
     epoch: int,
     tick: int,
@@ -43,6 +49,8 @@ def plan_round(
         taken_at_s=now.timestamp(),
         draining=draining,
         starting=starting,
+        waiters=waiters,
+        queue_tokens=queue_tokens,
     )
     decisions, state_after = plan(snapshot, state, policy.config)
     endpoints = {item.status.instance_id: item.status.peer_endpoint for item in seen}
@@ -121,15 +129,34 @@ def _commands(
 def record_rounds(rounds: Sequence[Round]) -> list[RebalanceRound]:
     """Store the rounds that decided something, and a row per request that will move.
 
-    Three statements, whatever the number of rounds and moves.
+    Three statements and an audit entry per round that commanded something, whatever the number of moves.
     """
     decided = [each for each in rounds if each.decisions]
     rows = RebalanceRound.objects.bulk_create([_round_row(each) for each in decided])
     moves = [move for each, row in zip(decided, rows, strict=True) for move in _planned_moves(each, row)]
     RequestMigration.objects.bulk_create(moves, ignore_conflicts=True)
+    _audit_commands(decided)
     publish(*(_round_event(each, row) for each, row in zip(decided, rows, strict=True)))
     publish(*(migration_event(move, at=move.started_at) for move in moves))
     return rows
+
+
+def _audit_commands(decided: Iterable[Round]) -> None:
+    """One entry per round that commanded something, for those who ask later who moved what."""
+    for each in decided:
+        if each.commands:
+            moves = [
+                f"{command.source_id} → {command.message.destination_instance_id} ({command.message.rule})"
+                for command in each.commands
+            ]
+            audit(
+                actor=ACTOR,
+                action="round.migrate",
+                object_type="round",
+                object_id=f"{each.policy.pool}/{each.epoch}.{each.tick}",
+                after={"moves": moves[:AUDITED_MOVES], "commands": len(moves)},
+                now=each.taken_at,
+            )
 
 
 def _round_row(done: Round) -> RebalanceRound:

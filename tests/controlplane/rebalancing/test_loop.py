@@ -12,12 +12,11 @@ from controlplane.fleet import services as fleet
 from controlplane.fleet.agents import FakeAgentClient
 from controlplane.fleet.models import Instance
 from controlplane.rebalancing import selectors, services
-from controlplane.rebalancing.loop import LeaseLostError, LoopSettings, RebalancingLoop
+from controlplane.rebalancing.loop import LeaseLostError, LoopSettings, RebalancingLoop, Sight
 from controlplane.rebalancing.models import LoopState, RebalanceRound, RequestMigration
-from controlplane.rebalancing.serialisation import decisions_from_data, snapshot_from_data
 from controlplane.rebalancing.types import LoopStatus
-from controlplane.scheduling.config import SchedulingConfig
-from controlplane.scheduling.policies import PlanState, plan
+from controlplane.scheduling.decisions import Hole
+from engine_agents.messages import GatewayStatus, Waiter, encode
 from tests.controlplane import builders
 from tests.controlplane.builders import NOW
 
@@ -77,12 +76,7 @@ def test_recorded_rounds_decided_again_by_the_core_say_the_same(fleet_of_two, ag
     recorded = list(RebalanceRound.objects.all())
     assert len(recorded) >= 3
     for row in recorded:
-        again, _ = plan(
-            snapshot_from_data(row.snapshot),
-            PlanState.from_dict(row.state_before),
-            SchedulingConfig.from_dict(row.config),
-        )
-        assert again == decisions_from_data(row.decisions)
+        assert services.replay_round(row).same
 
 
 def test_a_round_that_decides_nothing_is_not_stored(live_redis, chat_pool, agents):
@@ -93,12 +87,99 @@ def test_a_round_that_decides_nothing_is_not_stored(live_redis, chat_pool, agent
     assert reported().tick == 1
 
 
-def test_an_activated_policy_takes_effect_within_a_second(fleet_of_two, agents, chat_pool):
+def test_an_activated_policy_takes_effect_at_the_next_tick(fleet_of_two, agents, chat_pool):
     loop = leader(agents)
-    tick(loop)
+    assert tick(loop)[0].decisions
     version = services.create_policy_version(pool=chat_pool, config={"policy": "round_robin"}, actor="ann")
     services.activate_policy_version(version=version, actor="ann")
-    assert tick(loop, after_s=1.3)[0].decisions == ()
+    (done,) = tick(loop, after_s=0.4)
+    assert (done.decisions, done.policy.version) == ((), version.version)
+
+
+def test_one_loop_serves_every_pool_by_its_own_policy(fleet_of_two, agents, chat_pool):
+    code = builders.pool("code")
+    for name in ("code-1", "code-2"):
+        builders.instance(name, of=code)
+    builders.report(
+        fleet_of_two, builders.crowded("code-1", pool="code"), builders.status("code-2", pool="code")
+    )
+    version = services.create_policy_version(pool=code, config={"policy": "round_robin"}, actor="ann")
+    services.activate_policy_version(version=version, actor="ann")
+    loop = leader(agents)
+    rounds = {each.policy.pool: each for each in tick(loop)}
+    assert {pool: len(each.commands) for pool, each in rounds.items()} == {"chat": 1, "code": 0}
+    services.create_policy_version(pool=code, config={"policy": "llumnix"}, actor="ann")
+    services.activate_policy_version(version=code.policy_versions.first(), actor="ann")
+    tick(loop, after_s=0.4)
+    assert {each.source_id for each in agents.moves} == {"chat-1", "code-1"}
+    for each in agents.moves:
+        assert each.message.destination_instance_id[:4] == each.source_id[:4]
+    assert reported().pools == 2
+
+
+# --------------------------------------------------------------- holes
+
+
+def waiting(client, waiting_s: float, *, tokens: int = 9_000, request_id: str = "r-long") -> None:
+    """A gateway whose oldest request has waited so long."""
+    report = GatewayStatus(
+        gateway_id="gw-1",
+        incarnation="a",
+        pool="chat",
+        url="",
+        reported_at_s=NOW.timestamp() - 1e6,
+        open_streams=1,
+        queued=1,
+        per_class=[],
+        waiters=[
+            Waiter(request_id=request_id, slo_class="standard", prompt_tokens=tokens, waiting_s=waiting_s)
+        ],
+        queue_tokens=tokens,
+    )
+    client.hset("llumdeck:gateways", "gw-1", encode(report))
+
+
+@pytest.fixture
+def late_binding(chat_pool):
+    version = services.create_policy_version(pool=chat_pool, config={"policy": "llumdeck"}, actor="ann")
+    services.activate_policy_version(version=version, actor="ann")
+
+
+def test_a_long_waiter_gets_a_hole_that_gateways_are_told_of(live_redis, chat_pool, agents, late_binding):
+    for name, used in (("chat-1", 500), ("chat-2", 600)):
+        builders.instance(name, of=chat_pool)
+        builders.report(live_redis, builders.status(name, used_blocks=used, running=5))
+    heard = live_redis.pubsub(ignore_subscribe_messages=True)
+    heard.subscribe("llumdeck:holes")
+    heard.get_message(timeout=5.0)
+    loop = leader(agents)
+    waiting(live_redis, waiting_s=2.0, tokens=4_000)
+    tick(loop)
+    assert live_redis.get("llumdeck:holes") is None
+    waiting(live_redis, waiting_s=30.0, tokens=4_000)
+    (done,) = tick(loop, after_s=0.4)
+    assert done.decisions[0] == Hole("r-long", "chat-1", 4_000)
+    assert msgspec.msgpack.decode(live_redis.get("llumdeck:holes")) == {"chat": {"chat-1": "r-long"}}
+    assert 0 < live_redis.pttl("llumdeck:holes") <= 3_000
+    assert msgspec.msgpack.decode(heard.get_message(timeout=5.0)["data"]) == {"chat": {"chat-1": "r-long"}}
+    live_redis.delete("llumdeck:gateways")
+    tick(loop, after_s=0.6)
+    assert live_redis.get("llumdeck:holes") is None
+    assert msgspec.msgpack.decode(heard.get_message(timeout=5.0)["data"]) == {}
+    heard.close()
+
+
+def test_a_recorded_round_with_a_hole_is_decided_again_the_same(live_redis, chat_pool, agents, late_binding):
+    for name, used in (("chat-1", 700), ("chat-2", 600)):
+        builders.instance(name, of=chat_pool)
+        builders.report(live_redis, builders.status(name, used_blocks=used, running=5))
+    loop = leader(agents)
+    waiting(live_redis, waiting_s=30.0, tokens=4_000)
+    for number in range(3):
+        tick(loop, after_s=0.2 * number)
+    rows = list(RebalanceRound.objects.all())
+    assert any(each["type"] == "Hole" for row in rows for each in row.decisions)
+    assert all(services.replay_round(row).same for row in rows)
 
 
 def test_queries_of_a_tick_do_not_grow_with_the_fleet(live_redis, chat_pool, agents, sent_events):
@@ -139,7 +220,7 @@ def test_a_paused_leader_ends_and_its_late_commands_are_refused(fleet_of_two, ag
         tick(paused)
 
     moves_before = len(agents.moves)
-    late = paused._plan(paused._reader.seen(101.0), NOW)
+    late = paused._plan(Sight(paused._reader.seen(101.0), [], None), NOW)
     answers = agents.migrate_out(late[0].commands, timeout_s=1.0)
     assert [answer.accepted for answer in answers] == [False]
     assert len(agents.moves) == moves_before

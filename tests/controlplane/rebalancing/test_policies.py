@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from datetime import timedelta
+
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -9,6 +12,7 @@ from controlplane.rebalancing.models import PolicyVersion
 from controlplane.records.models import AuditEntry
 from controlplane.scheduling.config import SchedulingConfig
 from tests.controlplane import builders
+from tests.controlplane.builders import NOW
 
 pytestmark = pytest.mark.django_db
 
@@ -68,3 +72,100 @@ def test_reading_all_policies_costs_the_same_whatever_the_number_of_pools(django
         builders.pool(f"pool-{number}")
     with django_assert_num_queries(2):
         selectors.pool_policies()
+
+
+# --------------------------------------------------------------- taking back, comparing, files
+
+
+def made(pool, **config):
+    return services.create_policy_version(pool=pool, config=config, actor="ann")
+
+
+def active(pool) -> int:
+    row = selectors.active_policy(pool.name)
+    assert row is not None
+    return row.version
+
+
+def test_rollbacks_lead_back_step_by_step_to_the_first(chat_pool):
+    for name in ("llumnix", "llumdeck", "round_robin"):
+        services.activate_policy_version(version=made(chat_pool, policy=name), actor="ann")
+    walked = [services.rollback_policy(pool=chat_pool, actor="bob").version for _ in range(2)]
+    assert (walked, active(chat_pool)) == ([2, 1], 1)
+    with pytest.raises(services.PolicyError, match="first that was activated"):
+        services.rollback_policy(pool=chat_pool, actor="bob")
+    entry = AuditEntry.objects.filter(action="policy.rollback").first()
+    assert (entry.actor, entry.before, entry.after) == ("bob", {"active": 2}, {"active": 1})
+
+
+def test_a_pool_without_an_active_version_has_nothing_to_take_back(chat_pool):
+    with pytest.raises(services.PolicyError, match="no active policy"):
+        services.rollback_policy(pool=chat_pool, actor="bob")
+
+
+def test_a_check_tells_every_bad_part_and_stores_nothing(chat_pool):
+    check = services.check_policy({"queue": {"max_skips": -1}, "dispatch": {"odd": 1}, "policy": "llumdeck"})
+    assert not check.valid
+    assert {each["field"] for each in check.problems} == {"queue.max_skips", "dispatch.odd"}
+    assert services.check_policy({"policy": "llumdeck"}).config["rescheduling"]["request_order"] == "longest"
+    assert not PolicyVersion.objects.exists()
+
+
+def test_a_diff_names_what_differs(chat_pool):
+    rows = services.diff_policies({}, {"policy": "round_robin", "queue": {"rehome": False}})
+    assert [(row["path"], row["before"], row["after"]) for row in rows] == [
+        ("policy", "llumnix", "round_robin"),
+        ("queue.rehome", True, False),
+    ]
+    assert services.diff_policies(SchedulingConfig(), {}) == []
+
+
+def test_what_is_exported_can_be_imported_into_another_pool(chat_pool):
+    version = made(chat_pool, policy="llumdeck", queue={"hole_after_s": 3.5})
+    text = services.export_policy(version)
+    other = builders.pool("code")
+    copy = services.import_policy(pool=other, text=text, actor="bob")
+    assert (copy.config, copy.active, copy.comment) == (version.config, False, "from chat/1")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("kind: llumdeck/policy\nconfig: {policy: magic}", "policy: must be one of"),
+        ("kind: llumdeck/policy\nconfg: {}", "confg: unknown"),
+        ("kind: other", "kind: must be"),
+        ("- 1", "kind: must be"),
+        (
+            "kind: llumdeck/policy\nconfig: {queue: {rehome: true, rehome: false}}",
+            "line 2: rehome is .* twice",
+        ),
+        ("kind: [unclosed", "line 1"),
+        ("a: &x [1]\nb: *x", "line 2: references"),
+        ("[" * 40 + "]" * 40, "nested deeper"),
+        ("x" * 70_000, "larger than 64 KiB"),
+        ("kind: llumdeck/policy\nconfig: !!python/object/apply:os.system [id]", "line 2"),
+    ],
+)
+def test_a_bad_file_is_refused_where_it_is_bad(chat_pool, text, says):
+    with pytest.raises(services.PolicyError, match=says):
+        services.import_policy(pool=chat_pool, text=text, actor="bob")
+    assert not PolicyVersion.objects.exists()
+
+
+def test_a_preview_asks_the_same_core_on_the_live_snapshot(live_redis, chat_pool):
+    for name in ("chat-1", "chat-2"):
+        builders.instance(name, of=chat_pool)
+    now = NOW + timedelta(seconds=0.5)
+    builders.report(live_redis, builders.crowded("chat-1"), builders.status("chat-2"))
+    preview = services.preview_policy(pool=chat_pool, config={"policy": "round_robin"}, now=now).to_dict()
+    assert preview["decisions"] == ()
+    ((now_decided),) = preview["decisions_now"]
+    assert now_decided["decision"]["source_id"] == "chat-1"
+    assert now_decided["explanation"]["rule"] == "load"
+    assert [row["path"] for row in preview["diff"]] == ["policy"]
+    assert {row["instance_id"]: row["freeness_now_tokens"] < 0 for row in preview["instances"]} == {
+        "chat-1": True,
+        "chat-2": False,
+    }
+    json.dumps(preview)
+    assert not PolicyVersion.objects.exists()
