@@ -75,6 +75,21 @@ class TenantClassChanged(Event):
     previous: str
     actor: str
     reason: str = ""
+    apply_to_running: bool = False
+    """Requests that run or wait follow, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenancyChanged(Event):
+    """Something about tenants was written: gateways ask anew for the keys that it concerns."""
+
+    kind: str
+    """``tenant``, ``api_key``, ``slo_class``, ``quota``, ``boost``, ``person``"""
+    name: str
+    tenant: str
+    """Slug of the tenant it concerns; empty: it may concern all."""
+    action: str
+    actor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +124,27 @@ class AuditAdded(Event):
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolScaled(Event):
+    """A pool's size was changed, or a change was held back (a row ``ScalingRecord`` was written)."""
+
+    pool: str
+    action: str
+    """``up``, ``down``, ``cancel_down``, ``drain``, ``hold``, ``resume``"""
+    target: int
+    previous: int
+    actor: str = "system"
+    reason: str = ""
+    problem: str = ""
+    """Why it was not carried out; empty: it was."""
+
+
 TYPES: dict[str, type[Event]] = {
     "migration": MigrationChanged,
     "instance": InstanceChanged,
+    "pool": PoolScaled,
     "tenant_class": TenantClassChanged,
+    "tenancy": TenancyChanged,
     "loop": LoopChanged,
     "round": RoundPlanned,
     "audit": AuditAdded,

@@ -16,11 +16,15 @@ class RequestRecord(models.Model):
     key_id = models.BigIntegerField(null=True)
     slo_class_asked = models.CharField(max_length=40, blank=True)
     slo_class_served = models.CharField(max_length=40)
+    class_rule = models.CharField(max_length=40, blank=True)
+    """Why that class: ``default``, ``asked``, ``lowered``, ``boost``, ``reclassified``."""
     model = models.CharField(max_length=200)
     arrived_at = models.DateTimeField()
     first_token_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField()
     prompt_tokens = models.PositiveIntegerField()
+    cached_tokens = models.PositiveIntegerField(default=0)
+    """Of the prompt's, those whose KV was there already."""
     output_tokens = models.PositiveIntegerField()
     instance_ids = models.JSONField(default=list)
     dispatches = models.PositiveSmallIntegerField(default=1)
@@ -46,6 +50,33 @@ class RequestRecord(models.Model):
     @property
     def failed(self) -> bool:
         return self.outcome.startswith("error:")
+
+
+class UsageDay(models.Model):
+    """What one key used of one class and model on one day (UTC); the sum of its finished requests."""
+
+    day = models.DateField()
+    tenant_id = models.BigIntegerField(null=True)
+    key_id = models.BigIntegerField(null=True)
+    slo_class = models.CharField(max_length=40)
+    model = models.CharField(max_length=200)
+    subject = models.CharField(max_length=64)
+    """Digest of all of the above: what makes a row unique, empty parts included."""
+    requests = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0)
+    prompt_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    queue_seconds = models.FloatField(default=0.0)
+    """Sum over the requests of what each waited for an instance."""
+
+    class Meta:
+        ordering = ["-day", "tenant_id", "key_id", "slo_class", "model"]
+        constraints = [models.UniqueConstraint(name="one_usage_row_each", fields=["subject"])]
+        indexes = [models.Index(fields=["tenant_id", "day"], name="usage_tenant_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day} tenant {self.tenant_id} key {self.key_id} {self.slo_class}"
 
 
 class AppendOnlyError(TypeError):

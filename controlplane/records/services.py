@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from controlplane.events.publish import publish
@@ -13,6 +14,7 @@ from controlplane.events.schema import AuditAdded
 from controlplane.records.models import AuditEntry, RequestRecord
 from controlplane.records.origin import current_origin
 from controlplane.records.types import FinishedRequest
+from controlplane.records.usage import add_usage
 
 MASK = "•••"
 MASKED_KEYS = frozenset(
@@ -22,13 +24,18 @@ MAX_OUTCOME_LENGTH = 200
 
 
 def record_requests(finished: Sequence[FinishedRequest]) -> int:
-    """Store finished requests; one already stored (same ``request_id``) is left as it is.
+    """Store finished requests and add them to their day's usage, both or neither.
 
-    Returns how many were handed over. One statement (per few dozen rows on SQLite).
+    One already stored (same ``request_id``) is left as it is and not counted again, so
+    that a batch may be handed over twice. Returns how many were handed over.
     """
-    rows = [_request_row(item) for item in finished]
-    RequestRecord.objects.bulk_create(rows, ignore_conflicts=True)
-    return len(rows)
+    with transaction.atomic():
+        ids = [item.request_id for item in finished]
+        known = set(RequestRecord.objects.filter(request_id__in=ids).values_list("request_id", flat=True))
+        fresh = {item.request_id: item for item in finished if item.request_id not in known}
+        RequestRecord.objects.bulk_create([_request_row(item) for item in fresh.values()])
+        add_usage(fresh.values())
+    return len(finished)
 
 
 def audit(
@@ -88,11 +95,13 @@ def _request_row(item: FinishedRequest) -> RequestRecord:
         key_id=item.key_id,
         slo_class_asked=item.slo_class_asked,
         slo_class_served=item.slo_class_served,
+        class_rule=item.class_rule,
         model=item.model,
         arrived_at=item.arrived_at,
         first_token_at=item.first_token_at,
         finished_at=item.finished_at,
         prompt_tokens=item.prompt_tokens,
+        cached_tokens=item.cached_tokens,
         output_tokens=item.output_tokens,
         instance_ids=list(item.instance_ids),
         dispatches=item.dispatches,

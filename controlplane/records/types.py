@@ -30,6 +30,9 @@ class FinishedRequest:
     outcome: str
     """``stop``, ``length``, ``abort`` or ``error:…``"""
     queued_ms: float
+    cached_tokens: int = 0
+    class_rule: str = ""
+    """Why that class: ``default``, ``asked``, ``lowered``, ``boost``, ``reclassified``."""
 
     @property
     def ttft_ms(self) -> float | None:

@@ -1,32 +1,50 @@
-"""Reading tenants, keys, classes and roles."""
+"""Reading tenants, keys, classes, limits and roles."""
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
 
 from controlplane.tenancy import keys
-from controlplane.tenancy.models import ApiKey, Membership, SLOClass, Tenant
-from controlplane.tenancy.types import ClassTerms, KeyIdentity
+from controlplane.tenancy.models import ApiKey, Boost, ClassRights, Membership, Quota, SLOClass, Tenant
+from controlplane.tenancy.rights import Rights, resolve
+from controlplane.tenancy.types import ClassTerms, KeyIdentity, LimitTerms
+
+Person = AbstractBaseUser | AnonymousUser
+
+# ------------------------------------------------------------------ for the gateways
 
 
 def authenticate_key(raw_key: str, now: datetime) -> KeyIdentity | None:
     """Whom this bearer key speaks for at ``now``; ``None`` if unknown, expired, revoked or closed.
 
-    Three queries; callers cache the answer for at most 5 s, which bounds how
-    long a revoked key goes on working.
+    A handful of queries; callers cache the answer for at most 5 s, which bounds
+    how long a revoked key goes on working.
     """
     if not keys.is_well_formed(raw_key):
         return None
-    key = (
-        ApiKey.objects.select_related("tenant__slo_class")
-        .filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
-        .filter(key_hash=keys.digest(raw_key), revoked_at__isnull=True, tenant__active=True)
-        .first()
-    )
-    return _identity(key) if key else None
+    key = _valid_keys(now).filter(key_hash=keys.digest(raw_key)).first()
+    return _identity(key, now) if key else None
+
+
+def identity_of_key(key_id: int, now: datetime) -> KeyIdentity | None:
+    """The same by the key's number: what its requests may be at ``now``."""
+    key = _valid_keys(now).filter(pk=key_id).first()
+    return _identity(key, now) if key else None
+
+
+def reclassified_tenants(since: datetime) -> dict[int, datetime]:
+    """Tenants whose running requests are to follow their present rights, as asked after ``since``.
+
+    Requests that arrived before the moment are meant. Read every few seconds, it makes
+    a gateway that missed the event do the same a little later.
+    """
+    rows = Tenant.objects.filter(reclassified_at__gt=since).values_list("pk", "reclassified_at")
+    return {pk: moment for pk, moment in rows if moment is not None}
 
 
 def class_rules() -> dict[str, ClassTerms]:
@@ -43,36 +61,152 @@ def class_rules() -> dict[str, ClassTerms]:
     }
 
 
+# ------------------------------------------------------------------ for people
+
+
 def tenants() -> QuerySet[Tenant]:
-    """All tenants with their class, by slug."""
-    return Tenant.objects.select_related("slo_class").prefetch_related("allowed_classes")
+    """All tenants with their classes, by slug."""
+    return Tenant.objects.select_related("slo_class", "maximum_class").prefetch_related("allowed_classes")
 
 
-def role_of(user: AbstractBaseUser | AnonymousUser) -> Membership.Role | None:
-    """The person's role; superusers are admins, people without membership have none."""
+def slo_classes() -> QuerySet[SLOClass]:
+    """All classes, first served first."""
+    return SLOClass.objects.all()
+
+
+def api_keys(tenant: Tenant | None = None) -> QuerySet[ApiKey]:
+    """Keys, newest first, of one tenant or of all."""
+    rows = ApiKey.objects.select_related("tenant", "slo_class", "maximum_class", "replaces")
+    rows = rows.prefetch_related("allowed_classes")
+    return rows.filter(tenant=tenant) if tenant is not None else rows
+
+
+def quotas(tenant: Tenant | None = None) -> QuerySet[Quota]:
+    """All limits; of one tenant: its own and its keys'."""
+    rows = Quota.objects.select_related("tenant", "key__tenant", "slo_class")
+    return rows.filter(Q(tenant=tenant) | Q(key__tenant=tenant)) if tenant is not None else rows
+
+
+def boosts(tenant: Tenant | None = None, *, in_force_at: datetime | None = None) -> QuerySet[Boost]:
+    """Boosts, newest first."""
+    rows = Boost.objects.select_related("tenant", "key", "slo_class")
+    if tenant is not None:
+        rows = rows.filter(tenant=tenant)
+    if in_force_at is not None:
+        rows = rows.filter(starts_at__lte=in_force_at, expires_at__gt=in_force_at, ended_at__isnull=True)
+    return rows
+
+
+def members(tenant: Tenant | None = None) -> QuerySet[Membership]:
+    """Memberships by user name; of one tenant: its owners."""
+    rows = Membership.objects.select_related("user", "tenant")
+    return rows.filter(tenant=tenant) if tenant is not None else rows
+
+
+def limits_of(tenant: Tenant) -> list[LimitTerms]:
+    """All limits that bind the tenant's requests, its keys' and the classes' included."""
+    rows = quotas().filter(Q(tenant=tenant) | Q(key__tenant=tenant) | Q(tenant=None, key=None))
+    return [limit_terms(row) for row in rows]
+
+
+def role_of(user: Person) -> Membership.Role | None:
+    """The person's role; superusers are admins, people without membership have none.
+
+    A role across the fleet counts before the ownership of tenants.
+    """
     if not user.is_authenticated or not user.is_active:
         return None
     if getattr(user, "is_superuser", False):
         return Membership.Role.ADMIN
-    membership = Membership.objects.filter(user_id=user.pk).first()
-    return Membership.Role(membership.role) if membership else None
+    roles = {Membership.Role(row.role) for row in Membership.objects.filter(user_id=user.pk)}
+    fleet = roles - {Membership.Role.TENANT_OWNER}
+    return next(iter(fleet or roles), None)
 
 
-def may_operate(user: AbstractBaseUser | AnonymousUser) -> bool:
+def owned_tenants(user: Person) -> QuerySet[Tenant]:
+    """The tenants that the person owns, by slug."""
+    if not user.is_authenticated or not user.is_active:
+        return Tenant.objects.none()
+    return tenants().filter(memberships__user_id=user.pk, memberships__role=Membership.Role.TENANT_OWNER)
+
+
+def owned_tenant(user: Person) -> Tenant | None:
+    """The first of them, where one is all that is asked for."""
+    return owned_tenants(user).first()
+
+
+def may_operate(user: Person) -> bool:
     """Whether the person may act on the fleet: drain, migrate, change classes."""
     return role_of(user) in {Membership.Role.OPERATOR, Membership.Role.ADMIN}
 
 
-def _identity(key: ApiKey) -> KeyIdentity:
-    tenant = key.tenant
-    rules = class_rules()
-    allowed = {tenant.slo_class.name, *tenant.allowed_classes.values_list("name", flat=True)}
+# ------------------------------------------------------------------ inside
+
+
+def limit_terms(row: Quota) -> LimitTerms:
+    """A row of limits as the gateways see it."""
+    name = row.slo_class.name if row.slo_class else ""
+    if row.key_id is not None:
+        scope, subject = "key", f"key:{row.key_id}"
+    elif row.tenant_id is not None:
+        scope, subject = "tenant", f"tenant:{row.tenant_id}"
+    else:
+        scope, subject = "class", "class"
+    if name and scope != "class":
+        scope = f"{scope} in class"
+    return LimitTerms(
+        scope=scope,
+        subject=f"{subject}:{name}" if name else subject,
+        slo_class=name,
+        requests_per_minute=row.requests_per_minute,
+        tokens_per_minute=row.tokens_per_minute,
+        concurrent_requests=row.concurrent_requests,
+        queued_requests=row.queued_requests,
+        queue_seconds=row.queue_seconds,
+    )
+
+
+def _valid_keys(now: datetime) -> QuerySet[ApiKey]:
+    rows = api_keys().select_related("tenant__slo_class", "tenant__maximum_class")
+    rows = rows.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+    return rows.filter(revoked_at__isnull=True, tenant__active=True)
+
+
+def _identity(key: ApiKey, now: datetime) -> KeyIdentity:
+    tenant, rules = key.tenant, class_rules()
+    in_force = [row for row in boosts(tenant, in_force_at=now) if row.key_id in (None, key.pk)]
+    served = resolve(
+        _rights(tenant, tenant.slo_class, tenant.allowed_classes.all()),
+        _rights(key, key.slo_class, key.allowed_classes.all()),
+        [row.slo_class.name for row in in_force],
+        _ranks(rules),
+    )
+    limits = quotas().filter(Q(tenant=tenant) | Q(key=key) | Q(tenant=None, key=None))
     return KeyIdentity(
         tenant_id=tenant.pk,
         tenant_slug=tenant.slug,
         key_id=key.pk,
         key_prefix=key.prefix,
-        slo_class=tenant.slo_class.name,
-        allowed_classes=tuple(name for name in rules if name in allowed),
+        slo_class=served.default,
+        allowed_classes=served.allowed,
         class_rules=rules,
+        scopes=frozenset(key.scopes),
+        networks=tuple(ipaddress.ip_network(each) for each in key.networks),
+        expires_at=key.expires_at,
+        weight=tenant.weight,
+        refuse_above_maximum=tenant.refuse_above_maximum,
+        limits=tuple(limit_terms(row) for row in limits),
+        boosted_until=max((row.expires_at for row in in_force), default=None),
     )
+
+
+def _rights(owner: ClassRights, default: SLOClass | None, allowed: Iterable[SLOClass]) -> Rights:
+    return Rights(
+        default=default.name if default else None,
+        allowed=frozenset(each.name for each in allowed),
+        maximum=owner.maximum_class.name if owner.maximum_class else None,
+    )
+
+
+def _ranks(rules: Mapping[str, ClassTerms]) -> dict[str, int]:
+    return {name: terms.rank for name, terms in rules.items()}

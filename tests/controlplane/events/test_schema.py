@@ -19,7 +19,11 @@ EXAMPLES = [
         state="done",
     ),
     schema.InstanceChanged.of(at=NOW, instance_id="a", state="ready"),
+    schema.PoolScaled.of(at=NOW, pool="chat", action="up", target=3, previous=1),
     schema.TenantClassChanged.of(at=NOW, tenant="acme", slo_class="batch", previous="standard", actor="olga"),
+    schema.TenancyChanged.of(
+        at=NOW, kind="api_key", name="7", tenant="acme", action="key.revoke", actor="olga"
+    ),
     schema.LoopChanged.of(at=NOW, leader="host:1", lease_epoch=2),
     schema.RoundPlanned.of(at=NOW, round_id=1, policy="llumnix", decisions=2),
     schema.AuditAdded.of(at=NOW, entry_id=1, actor="olga", action="x", object_type="y", object_id="z"),
