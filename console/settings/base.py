@@ -11,6 +11,8 @@ STATE_DIR = env.state_directory(BASE_DIR)
 RUN_DIR = env.run_directory(STATE_DIR)
 
 SECRET_KEY = env.secret_key(STATE_DIR)
+# What the console shows gateways when it asks them directly; both derive it, nobody configures it.
+INTERNAL_TOKEN = env.derived_token(SECRET_KEY, "console-to-gateway")
 DEBUG = False
 ALLOWED_HOSTS = env.words("LLUMDECK_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("LLUMDECK_TRUSTED_ORIGINS")

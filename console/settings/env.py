@@ -7,6 +7,7 @@ Every variable has a plain default for one machine. A bad value raises
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import secrets
 import tempfile
@@ -74,6 +75,11 @@ def state_directory(project_directory: Path) -> Path:
 def secret_key(directory: Path) -> str:
     """``SECRET_KEY`` (or ``SECRET_KEY_FILE``), else one made once and kept in the state directory."""
     return text("SECRET_KEY") or _kept_secret(directory / "secret_key")
+
+
+def derived_token(secret: str, purpose: str) -> str:
+    """The same for everyone who knows the secret, and tells nothing of it."""
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def database(directory: Path) -> dict[str, Any]:

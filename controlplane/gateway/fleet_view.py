@@ -10,10 +10,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
+
+import msgspec
 
 from controlplane import redis_client
-from controlplane.fleet.live_status import STATUS_HASH, SeenStatus, StatusReader, to_cluster_snapshot
+from controlplane.fleet.live_status import (
+    HOLES_KEY,
+    STATUS_HASH,
+    SeenStatus,
+    StatusReader,
+    to_cluster_snapshot,
+)
 from controlplane.gateway.links import Target
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot, InstanceSnapshot
@@ -28,7 +36,11 @@ LINK_TARGET_LIMIT_S = 30.0
 """An instance silent in Redis for longer is not sought any more."""
 REFUSAL_PAUSE_S = 0.1
 """An instance that refused gets no work for so long, or until its next report."""
+HOLES_LIFETIME_S = 3.0
+"""A hole is kept for so long after the loop's last word: without the loop the instance is used again."""
 STATUS_CHANNEL = STATUS_HASH
+
+_holes_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, str]])
 
 
 class FleetView:
@@ -39,6 +51,8 @@ class FleetView:
         self._reader = StatusReader()
         self._incarnations: dict[str, str] = {}
         self._refused_until_s: dict[str, float] = {}
+        self._holes: Mapping[str, str] = {}
+        self._holes_until_s = 0.0
         self.redis_alive = False
 
     def absorb(self, raw: Mapping[bytes, bytes], *, now_s: float, wall_s: float) -> None:
@@ -58,6 +72,23 @@ class FleetView:
     def refused(self, instance_id: str, now_s: float) -> None:
         """It did not take a request: its report must be old."""
         self._refused_until_s[instance_id] = now_s + REFUSAL_PAUSE_S
+
+    def absorb_holes(self, payload: bytes | None, *, now_s: float) -> None:
+        """What the loop declares, as Redis holds it (``None``: nothing); garbage is no hole."""
+        try:
+            declared = _holes_decoder.decode(payload) if payload else {}
+        except msgspec.DecodeError:
+            declared = {}
+        self._holes = declared.get(self._pool, {})
+        self._holes_until_s = now_s + HOLES_LIFETIME_S
+
+    def holes(self, now_s: float) -> Mapping[str, str]:
+        """Instance -> the request it is kept free for, as the loop last said and not too long ago."""
+        return self._holes if now_s < self._holes_until_s else {}
+
+    def seen(self, now_s: float) -> list[SeenStatus]:
+        """The pool's reports with their ages, for people."""
+        return list(self._seen(now_s))
 
     def targets(self, now_s: float) -> list[Target]:
         """Where agents of this pool listen, as last reported."""
@@ -115,20 +146,33 @@ class StatusFeed:
 
     async def _follow(self) -> None:
         async with redis_client.connect_async() as client, client.pubsub() as channel:
-            await channel.subscribe(redis_client.key(STATUS_CHANNEL))
+            await channel.subscribe(redis_client.key(STATUS_CHANNEL), redis_client.key(HOLES_KEY))
             resync_at_s = 0.0
             while True:
                 if self._clock() >= resync_at_s:
-                    hash_name = redis_client.key(STATUS_HASH)
-                    everything = await cast(Any, client.hgetall(hash_name))
-                    if not self._view.redis_alive:
-                        logger.info("Redis answers: %d instances reported", len(everything))
-                    self._view.redis_alive = True
-                    self._take(everything)
+                    await self._resync(client)
                     resync_at_s = self._clock() + RESYNC_INTERVAL_S
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=0.5)
                 if message is not None:
-                    self._take({b"published": message["data"]})
+                    self._hear(message["channel"], message["data"])
+
+    async def _resync(self, client: Any) -> None:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hgetall(redis_client.key(STATUS_HASH))
+        pipeline.get(redis_client.key(HOLES_KEY))
+        everything, holes = await pipeline.execute()
+        if not self._view.redis_alive:
+            logger.info("Redis answers: %d instances reported", len(everything))
+        self._view.redis_alive = True
+        self._view.absorb_holes(holes, now_s=self._clock())
+        self._take(everything)
+
+    def _hear(self, channel: bytes, data: bytes) -> None:
+        if channel.decode() == redis_client.key(HOLES_KEY):
+            self._view.absorb_holes(data, now_s=self._clock())
+            self._on_change()
+        else:
+            self._take({b"published": data})
 
     def _take(self, raw: Mapping[bytes, bytes]) -> None:
         self._view.absorb(raw, now_s=self._clock(), wall_s=self._wall())
