@@ -119,9 +119,12 @@ class Server(uvicorn.Server):
 
 
 def _server_config(process: GatewayProcess, grace_s: int) -> uvicorn.Config:
+    from controlplane.gateway.http_protocol import BoundedProtocol
+
     return uvicorn.Config(
         process.door,
-        http="httptools",
+        http=BoundedProtocol,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,

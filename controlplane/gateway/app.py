@@ -15,8 +15,6 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 
-import msgspec
-
 from controlplane.gateway import errors
 from controlplane.gateway.admission import (
     MAX_BODY_BYTES,
@@ -26,8 +24,8 @@ from controlplane.gateway.admission import (
     caller_for,
     read_envelope,
 )
-from controlplane.gateway.errors import ApiError, retry_headers
 from controlplane.gateway.live_requests import Call, current_call
+from controlplane.gateway.reply import Headers, Reply, StreamCare
 from engine_agents.vllm_engine.frontend_port import AsgiApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -39,10 +37,14 @@ ROUTES: dict[str, str] = {
     "/v1/responses": "POST",
     "/v1/messages": "POST",
     "/v1/messages/count_tokens": "POST",
+    "/tokenize": "POST",
+    "/detokenize": "POST",
 }
 """Of vLLM's app; its other routes are for whoever runs it, not for tenants."""
 BODY_TIMEOUT_S = 30.0
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
+TRACE_ID = re.compile(rb"[0-9a-f]{32}")
+TRACE_PARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 WITHHELD_HEADERS = frozenset(
     {
         b"authorization",
@@ -50,13 +52,12 @@ WITHHELD_HEADERS = frozenset(
         b"x-vllm-priority",
         b"x-data-parallel-rank",
         b"x-request-id",
+        b"traceparent",
+        b"tracestate",
         b"endpoint-load-metrics-format",
     }
 )
 """Not passed on: secrets, and what only the operator may say."""
-ERROR_EVENT = b'data: {"error"'
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class ClientGoneError(Exception):
@@ -72,11 +73,13 @@ class Door:
         health: Callable[[], dict[str, object]],
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
+        care: StreamCare | None = None,
     ) -> None:
         self.inner: AsgiApp | None = None
         """vLLM's app; requests get a 503 until it is there."""
         self._keys, self._health = keys, health
         self._clock, self._wall = clock, wall_clock
+        self.care = care or StreamCare(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,7 +91,7 @@ class Door:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         http_id = _request_id(scope["headers"])
-        reply = Reply(send, http_id)
+        reply = Reply(send, http_id, scope, [(b"traceparent", _trace_parent(scope["headers"], http_id))])
         try:
             if scope["path"] == "/health":
                 await reply.json(*self._health_answer())
@@ -119,75 +122,13 @@ class Door:
             receive = _replay(body, receive)
         caller = caller_for(identity, tier)
         token = current_call.set(Call(http_id, caller, arrived_s, arrived_at))
-        reply.slo_class = caller.slo_class
+        reply.headers.append((b"x-slo-class", caller.slo_class.encode()))
+        self.care.add(reply)
         try:
             await self.inner(_inner_scope(scope, caller, http_id), receive, reply.pass_on)
         finally:
+            self.care.discard(reply)
             current_call.reset(token)
-
-
-class Reply:
-    """One answer. A stream's status is held back until its first chunk: an error then is a real status."""
-
-    def __init__(self, send: Send, http_id: str) -> None:
-        self._send, self._http_id = send, http_id
-        self._held: Message | None = None
-        self._started = False
-        self._over = False
-        self.slo_class = ""
-
-    async def json(self, status: int, content: object, headers: Headers | None = None) -> None:
-        await self._whole(status, msgspec.json.encode(content), headers or [])
-
-    async def error(self, error: ApiError) -> None:
-        """Answer with an error, or end the answer where one has begun."""
-        if not self._started:
-            await self._whole(error.status, error.body, error.headers)
-        elif not self._over:
-            self._over = True
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def pass_on(self, message: Message) -> None:
-        """What vLLM's app sends."""
-        if self._over:
-            return
-        if message["type"] == "http.response.start":
-            if _is_stream(message):
-                self._held = message
-            else:
-                await self._start(message["status"], list(message["headers"]))
-            return
-        if message["type"] == "http.response.body":
-            held, self._held = self._held, None
-            if held is not None:
-                if message.get("body", b"").startswith(ERROR_EVENT):
-                    await self._error_event(message["body"])
-                    return
-                await self._start(held["status"], list(held["headers"]))
-            self._over = not message.get("more_body", False)
-        await self._send(message)
-
-    async def _error_event(self, event: bytes) -> None:
-        """A stream that failed before its first token."""
-        content = event.removeprefix(b"data: ").strip()
-        code = msgspec.json.decode(content)["error"].get("code")
-        status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        await self._whole(status, content, retry_headers(status))
-
-    async def _whole(self, status: int, body: bytes, headers: Headers) -> None:
-        plain = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self._start(status, plain + headers)
-        self._over = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _start(self, status: int, headers: Headers) -> None:
-        self._started = True
-        names = {name for name, _ in headers}
-        headers.append((b"x-request-id", self._http_id.encode()))
-        if self.slo_class:
-            headers.append((b"x-slo-class", self.slo_class.encode()))
-        headers.extend(pair for pair in retry_headers(status) if pair[0] not in names)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 def _check_route(path: str, method: str) -> None:
@@ -206,18 +147,24 @@ def _request_id(headers: Headers) -> str:
     return secrets.token_hex(16)
 
 
+def _trace_parent(headers: Headers, http_id: str) -> bytes:
+    """W3C trace context of the answer: the client's trace where it sent one, else one of the request's id."""
+    span = secrets.token_hex(8).encode()
+    for name, value in headers:
+        if name == b"traceparent":
+            given = TRACE_PARENT.fullmatch(value)
+            if given is not None:
+                return b"00-%s-%s-%s" % (given[1], span, given[2])
+    own = http_id.encode()
+    trace = own if TRACE_ID.fullmatch(own) else secrets.token_hex(16).encode()
+    return b"00-%s-%s-01" % (trace, span)
+
+
 def _inner_scope(scope: Scope, caller: Caller, http_id: str) -> Scope:
     headers = [pair for pair in scope["headers"] if pair[0] not in WITHHELD_HEADERS]
     headers.append((b"x-vllm-priority", str(caller.rank).encode()))
     headers.append((b"x-request-id", http_id.encode()))
     return {**scope, "headers": headers, "state": {}}
-
-
-def _is_stream(message: Message) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message["headers"]
-    )
 
 
 async def _read_body(headers: Headers, receive: Receive) -> bytes:

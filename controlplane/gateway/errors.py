@@ -16,6 +16,7 @@ TYPES = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
+    431: "invalid_request_error",
     429: "rate_limit_error",
 }
 """By status; all else is a ``server_error``."""
@@ -63,6 +64,18 @@ INTERNAL = ApiError(500, "internal_error", "The request failed in the gateway; t
 
 def method_not_allowed(allowed: str) -> ApiError:
     return ApiError(405, "method_not_allowed", f"Only {allowed} is allowed at this address.")
+
+
+def bad_http(problem: str) -> ApiError:
+    return ApiError(400, "invalid_http", f"This is no HTTP request: {problem}")
+
+
+def head_too_large(limit_bytes: int) -> ApiError:
+    return ApiError(431, "headers_too_large", f"Address and headers are larger than {limit_bytes} bytes.")
+
+
+def too_many_connections(limit: int) -> ApiError:
+    return ApiError(503, "too_many_connections", f"This gateway has {limit} open connections. Try again.")
 
 
 def body_too_large(limit_bytes: int) -> ApiError:

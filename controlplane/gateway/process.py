@@ -108,6 +108,7 @@ class GatewayProcess:
             self._ports.publish(self._options.gateway_id, self.report),
             self._tick(gateway),
             self._follow_rules(gateway),
+            self.door.care.run(),
         ):
             self._tasks.append(asyncio.create_task(_guarded(work)))
 

@@ -231,7 +231,8 @@ def _serve_args(config: FrontHalfConfig) -> Namespace:
     args.log_error_stack = False
     args.api_key = None
     args.allowed_origins = []
-    args.sse_keep_alive_interval = config.keep_alive_s
+    # The gateway looks after silent streams itself: vLLM's way costs a task per chunk.
+    args.sse_keep_alive_interval = 0
     for name in _front_arguments(config.engine_args):
         setattr(args, name, config.engine_args[name])
     return args

@@ -22,8 +22,6 @@ class FrontHalfConfig:
     served_model: str
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     """The engines' own arguments (vLLM's ``EngineArgs``): what shapes requests must agree."""
-    keep_alive_s: int = 15
-    """An SSE comment is sent when a stream was silent for so long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,3 +29,28 @@ def fleet(tiny_model: Path) -> Iterator[Fleet]:
     made = Fleet(str(tiny_model), build_front_half, {"max_model_len": 2048, "dtype": "float32"})
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def live_fleet(tiny_model: Path) -> Iterator[Fleet]:
+    """A gateway over two real engines, one pair for all tests that need any."""
+    from engine_agents.vllm_engine.frontend import build_front_half
+    from tests.gateway.conformance.suite import FRONT, add_engine
+    from tests.gateway.harness import Fleet
+
+    made = Fleet(str(tiny_model), build_front_half, FRONT)
+    for name in ("v1", "v2"):
+        add_engine(made, name, tiny_model)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def engines(live_fleet: Fleet, tiny_model: Path) -> Fleet:
+    """The live fleet with both its engines, whatever the test before did to them."""
+    from tests.gateway.conformance.suite import add_engine
+
+    for name in ("v1", "v2"):
+        if name not in live_fleet.agents:
+            add_engine(live_fleet, name, tiny_model)
+    return live_fleet

@@ -15,6 +15,7 @@ import uvicorn
 
 from controlplane.gateway.entries import Entry
 from controlplane.gateway.fleet_view import FleetView
+from controlplane.gateway.http_protocol import BoundedProtocol
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
 from controlplane.records.types import FinishedRequest
 from engine_agents.config import AgentConfig
@@ -89,7 +90,13 @@ class Fleet:
         )
         self.process = GatewayProcess(Options("gw-test", POOL, model), ports)
         config = uvicorn.Config(
-            self.process.door, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=1
+            self.process.door,
+            port=0,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=1,
         )
         self.server = uvicorn.Server(config)
         self.loop.run(self._start())

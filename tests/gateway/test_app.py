@@ -79,7 +79,7 @@ def assert_openai_error(reply: httpx.Response, status: int, code: str) -> None:
     "path",
     ["/", "/metrics", "/ping", "/load", "/version", "/sleep", "/invocations", "/openapi.json", "/docs",
      "/scale_elastic_ep", "/v1/load_lora_adapter", "/v1/completions/render", "/inference/v1/generate",
-     "/v1/responses/resp_1", "/v1/models/", "/v1//models", "/tokenize", "/is_sleeping"],
+     "/v1/responses/resp_1", "/v1/models/", "/v1//models", "/tokenizer_info", "/is_sleeping"],
 )  # fmt: skip
 async def test_nothing_but_the_listed_routes_is_there(client, inner: Inner, path: str) -> None:
     for method in ("GET", "POST"):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from engine_agents.config import AgentConfig
-from engine_agents.vllm_engine.engine import VllmEngine
-from tests.gateway.harness import MODEL, POOL, Fleet
+from tests.gateway.harness import MODEL, Fleet
 
 pytestmark = pytest.mark.engine
 
@@ -32,31 +29,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def engines(fleet: Fleet, tiny_model: Path) -> Iterator[Fleet]:
-    for name in ("v1", "v2"):
-        add_engine(fleet, name, tiny_model)
-    yield fleet
-
-
-def add_engine(fleet: Fleet, name: str, model: Path) -> None:
-    config = AgentConfig(
-        instance_id=name,
-        pool=POOL,
-        served_model=MODEL,
-        model=str(model),
-        redis_url="",
-        engine_args={"max_model_len": 2048},
-        kv_memory_bytes=48 * 2**20,
-        gateway_timeout_s=30.0,
-        stage_timeout_s=20.0,
-    )
-    fleet.add_server(name, config, VllmEngine(config))
-
-
 @pytest.fixture
-def client(fleet: Fleet) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{fleet.url}/v1", api_key="good-key", max_retries=0, timeout=300)
+def client(engines: Fleet) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{engines.url}/v1", api_key="good-key", max_retries=0, timeout=300)
 
 
 def ask(shape: str, **more: Any) -> dict[str, Any]:
@@ -176,7 +151,7 @@ def test_chat_with_many_at_once(engines: Fleet, client) -> None:
     assert crowd == [one(number) for number in range(16)]
 
 
-def test_a_dead_engine_in_mid_stream_is_survived(engines: Fleet, client, tiny_model: Path) -> None:
+def test_a_dead_engine_in_mid_stream_is_survived(engines: Fleet, client) -> None:
     expected = stream(client, ask("seeded", max_tokens=400))
     killed = ""
 
@@ -188,4 +163,3 @@ def test_a_dead_engine_in_mid_stream_is_survived(engines: Fleet, client, tiny_mo
     chunks = stream(client, ask("seeded", max_tokens=400), {20: kill})
     assert text_of(chunks) == text_of(expected)
     assert last_record(engines, chunks).recoveries >= 1
-    add_engine(engines, killed, tiny_model)

@@ -1,0 +1,199 @@
+"""One answer on its way to a client: its headers, its errors, the care of long streams.
+
+A stream's status is held back until its first chunk, so that what fails before has a
+real status. A stream that is silent gets a comment now and then, lest a proxy between
+takes it for dead; a client that does not read is cut off, because what it does not read
+would pile up here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from controlplane.gateway.errors import ApiError, retry_headers
+from engine_agents.vllm_engine.frontend_port import Message, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 15.0
+"""A stream that was silent for so long gets a comment."""
+STALL_LIMIT_S = 30.0
+"""A client that takes nothing for so long while there is something to take is cut off."""
+CARE_INTERVAL_S = 1.0
+KEEP_ALIVE = b": keep-alive\n\n"
+ERROR_EVENT = b'data: {"error"'
+CUT = "llumdeck.cut"
+"""Key of the ASGI extension that drops a connection at once (see ``http_protocol``)."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Reply:
+    """One answer; ``headers`` may be extended until it starts."""
+
+    __slots__ = (
+        "_chunks", "_cut", "_held", "_http_id", "_over", "_seen", "_seen_s", "_send", "_sending", "_started",
+        "headers", "status", "streams",
+    )  # fmt: skip
+
+    def __init__(self, send: Send, http_id: str, scope: Scope, headers: Headers | None = None) -> None:
+        self._send, self._http_id = send, http_id
+        self._cut: Callable[[], None] | None = scope.get("extensions", {}).get(CUT)
+        self._held: Message | None = None
+        self._started = self._over = self._sending = False
+        self._chunks = self._seen = 0
+        self._seen_s = 0.0
+        self.headers: Headers = headers or []
+        self.status = 0
+        self.streams = False
+
+    async def json(self, status: int, content: object, headers: Headers | None = None) -> None:
+        await self.whole(status, msgspec.json.encode(content), headers or [])
+
+    async def whole(
+        self, status: int, body: bytes, headers: Headers, content_type: bytes = b"application/json"
+    ) -> None:
+        plain = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        await self._start(status, plain + headers)
+        self._over = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def error(self, error: ApiError) -> None:
+        """Answer with an error, or end the answer where one has begun."""
+        if not self._started:
+            await self.whole(error.status, error.body, error.headers)
+        elif not self._over:
+            self._over = True
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def pass_on(self, message: Message) -> None:
+        """What vLLM's app sends."""
+        if self._over:
+            return
+        if self._held is not None or message["type"] != "http.response.body":
+            await self._begin(message)
+            return
+        self._chunks += 1
+        self._over = not message.get("more_body", False)
+        self._sending = True
+        await self._send(message)
+        self._sending = False
+
+    async def _begin(self, message: Message) -> None:
+        """The start, or the first piece of a stream whose start was held back."""
+        if message["type"] == "http.response.start":
+            self.streams = _is_stream(message)
+            if self.streams:
+                self._held = message
+            else:
+                await self._start(message["status"], list(message["headers"]))
+            return
+        held, self._held = self._held, None
+        if held is not None and message.get("body", b"").startswith(ERROR_EVENT):
+            await self._error_event(message["body"])
+            return
+        if held is not None:
+            await self._start(held["status"], list(held["headers"]))
+        await self.pass_on(message)
+
+    async def _error_event(self, event: bytes) -> None:
+        """A stream that failed before its first token."""
+        content = event.partition(b"\n\n")[0].removeprefix(b"data: ").strip()
+        code = msgspec.json.decode(content)["error"].get("code")
+        status = code if isinstance(code, int) and 400 <= code < 600 else 500
+        await self.whole(status, content, retry_headers(status))
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self._started, self.status = True, status
+        names = {name for name, _ in headers}
+        headers.append((b"x-request-id", self._http_id.encode()))
+        headers.extend(pair for pair in self.headers if pair[0] not in names)
+        names.update(name for name, _ in self.headers)
+        headers.extend(pair for pair in retry_headers(status) if pair[0] not in names)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    # ---------------------------------------------------------------- long streams
+
+    async def look_after(self, now_s: float, keep_alive_s: float, stall_limit_s: float) -> bool:
+        """To be called now and then; ``False`` when its client was cut off."""
+        if self._chunks != self._seen or not self._seen_s:
+            self._seen, self._seen_s = self._chunks, now_s
+            return True
+        idle_s = now_s - self._seen_s
+        if self._sending:
+            return not (idle_s > stall_limit_s and self._drop())
+        if idle_s > keep_alive_s and not self._over:
+            await self._comment()
+        return True
+
+    async def _comment(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            await self._start(held["status"], list(held["headers"]))
+        elif not self._started:
+            return
+        self._chunks += 1
+        self._sending = True
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+        self._sending = False
+
+    def _drop(self) -> bool:
+        if self._cut is None:
+            return False
+        logger.warning("request %s is cut off: its client does not read", self._http_id)
+        self._cut()
+        return True
+
+
+class StreamCare:
+    """Looks after all open answers; one task for all of them, nothing per token."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        keep_alive_s: float = KEEP_ALIVE_S,
+        stall_limit_s: float = STALL_LIMIT_S,
+    ) -> None:
+        self._clock = clock
+        self.keep_alive_s, self.stall_limit_s = keep_alive_s, stall_limit_s
+        self._open: set[Reply] = set()
+        self.cut = 0
+        """Clients that were cut off."""
+
+    def add(self, reply: Reply) -> None:
+        self._open.add(reply)
+
+    def discard(self, reply: Reply) -> None:
+        self._open.discard(reply)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(min(CARE_INTERVAL_S, self.keep_alive_s / 2, self.stall_limit_s / 2))
+            now_s = self._clock()
+            for reply in [reply for reply in self._open if reply.streams]:
+                await self._look_after(reply, now_s)
+
+    async def _look_after(self, reply: Reply, now_s: float) -> None:
+        """No client's connection may hold up the others, or end the care of them."""
+        try:
+            async with asyncio.timeout(CARE_INTERVAL_S):
+                if not await reply.look_after(now_s, self.keep_alive_s, self.stall_limit_s):
+                    self.cut += 1
+                    self.discard(reply)
+        except TimeoutError:
+            return
+        except Exception:
+            logger.exception("a stream could not be looked after")
+            self.discard(reply)
+
+
+def _is_stream(message: Message) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message["headers"]
+    )
