@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.faults.matrix import Matrix, render, rows_of, write_json
+
+if TYPE_CHECKING:
+    from tests.faults.trials import Stage
 
 FIRST_SEED = 101
 
@@ -37,6 +41,28 @@ def option(config: pytest.Config, name: str, default: Any) -> Any:
 @pytest.fixture
 def matrix(request: pytest.FixtureRequest) -> Iterator[Matrix]:
     yield Matrix(request.node)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from engine_agents.vllm_engine.tiny_model import make_tiny_model
+
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    make_tiny_model(path)
+    return path
+
+
+@pytest.fixture(scope="session", params=["vllm"])
+def stage(request: pytest.FixtureRequest, tiny_model: Path, redis_url: str) -> Iterator[Stage]:
+    """A gateway with agents of real (or paced) engines, shared by all trials."""
+    from engine_agents.vllm_engine.frontend import build_front_half
+    from tests.faults.site import Site
+    from tests.faults.trials import Stage
+
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
+        site = Site(request.param, tiny_model, build_front_half, redis_url, Path(folder))
+        yield Stage(site)
+        site.close()
 
 
 @pytest.hookimpl

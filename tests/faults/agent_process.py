@@ -1,0 +1,116 @@
+"""What runs in the process of an agent under test: the production server, and a door for the test."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import asdict, replace
+from typing import Any
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from engine_agents import failpoints
+from engine_agents.actor import ENGINE_DIED_EXIT_CODE, load_engine
+from engine_agents.config import AgentConfig
+from engine_agents.engines.port import Frozen
+from engine_agents.messages import MigrateOut, encode
+from engine_agents.serve import AgentServer
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(config: AgentConfig, control: str) -> None:
+    """Until told to stop; ends the process at once when the engine dies, as the actor does."""
+    server = AgentServer(config, load_engine(config), on_failure=lambda _: os._exit(ENGINE_DIED_EXIT_CODE))
+    await server.start()
+    with zmq.asyncio.Context() as context, context.socket(zmq.REP) as socket:
+        socket.linger = 0
+        socket.bind(f"ipc://{control}")
+        door = Door(server)
+        while not door.stopping:
+            await socket.send(await door.answer(await socket.recv()))
+    await server.stop()
+
+
+class Door:
+    """One method per command of :class:`tests.faults.agents.Agent`."""
+
+    def __init__(self, server: AgentServer) -> None:
+        self._server = server
+        self.stopping = False
+
+    async def answer(self, data: bytes) -> bytes:
+        name, *arguments = msgspec.msgpack.decode(data)
+        try:
+            result = getattr(self, f"do_{name}")(*arguments)
+            if asyncio.iscoroutine(result):
+                result = await result
+            return msgspec.msgpack.encode([True, result])
+        except Exception as error:
+            return msgspec.msgpack.encode([False, f"{type(error).__name__}: {error}"])
+
+    def do_describe(self) -> dict[str, Any]:
+        return self._server.describe()
+
+    async def do_migrate_out(self, command: bytes) -> bytes:
+        message = msgspec.msgpack.decode(command, type=MigrateOut)
+        return encode(await self._server.migrate_out(message))
+
+    async def do_requests(self) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(row) for row in await self._server.requests()]
+
+    def do_load(self) -> dict[str, Any]:
+        desk = self._server.desk
+        moves = {"arriving": desk.arriving, "outgoing": desk.outgoing, "live": len(self._server.live)}
+        return asdict(self._server.load()) | moves
+
+    def do_counters(self) -> dict[str, int]:
+        return dict(self._server.counters)
+
+    def do_set_accepting(self, accepting: bool, epoch: int) -> bool:
+        return self._server.set_accepting(accepting, epoch)
+
+    def do_set_failpoints(self, text: str) -> None:
+        self._server.set_failpoints(text)
+
+    def do_hits(self) -> dict[str, int]:
+        return dict(failpoints.hits)
+
+    def do_advertise(self, endpoint: str) -> None:
+        """Tell gateways another address than the real one, to put a relay between."""
+        self._server.data_endpoint = endpoint
+        self._server.touch()
+
+    def do_stop(self) -> None:
+        self.stopping = True
+
+    # ---------------------------------------------------------------- sabotage: what the suite must notice
+
+    def do_sabotage(self, what: str) -> None:
+        """``token``: one carried token becomes another; ``sampler``: the sampler's state stays behind."""
+        engine: Any = self._server.engine
+        adopt = engine.adopt
+        change = {"token": _other_token, "sampler": _without_sampler}[what]
+        engine.adopt = lambda reservation, frozen: adopt(reservation, change(frozen))
+
+    def do_repair(self) -> None:
+        vars(self._server.engine).pop("adopt", None)
+
+
+def _other_token(frozen: Frozen) -> Frozen:
+    *before, last = frozen.output_token_ids
+    return replace(frozen, output_token_ids=(*before, last + 1 if last < 200 else last - 1))
+
+
+def _without_sampler(frozen: Frozen) -> Frozen:
+    """As if the destination had seeded the generator anew."""
+    import torch
+
+    from engine_agents.vllm_engine import images
+
+    state = images.decode_sampler_state(frozen.state)
+    state.generator = bytes(torch.Generator().manual_seed(7).get_state().numpy())
+    return replace(frozen, state=images.encode(state))

@@ -1,0 +1,255 @@
+"""Clients under load: streamed requests of many shapes, and the comparison with an undisturbed run."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+KEY = "good-key"
+LOGPROB_TOLERANCE = 2e-3
+"""Recomputed in one pass instead of token by token, sums are taken in another order."""
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A kind of request. Every field of ``body`` goes into ``/v1/completions``."""
+
+    name: str
+    body: dict[str, Any]
+    prompt_tokens: int = 40
+    vllm_only: bool = False
+    """What a paced engine does not do."""
+
+
+LONG = {"max_tokens": 260, "ignore_eos": True}
+SHAPES = (
+    Shape("greedy", {"temperature": 0, **LONG}),
+    Shape("long prompt", {"temperature": 0, **LONG}, prompt_tokens=700),
+    Shape("seeded", {"temperature": 1.0, "seed": 7, **LONG}),
+    Shape("seeded long prompt", {"temperature": 1.0, "seed": 9, **LONG}, prompt_tokens=500),
+    Shape(
+        "penalties",
+        {
+            "temperature": 0.9,
+            "seed": 11,
+            "frequency_penalty": 0.4,
+            "presence_penalty": 0.3,
+            "repetition_penalty": 1.1,
+            "min_tokens": 200,
+            "max_tokens": 260,
+        },
+        vllm_only=True,
+    ),
+    Shape("log-probabilities", {"temperature": 0, "logprobs": 3, **LONG}, vllm_only=True),
+    Shape("two choices", {"temperature": 1.0, "seed": 21, "n": 2, **LONG}, vllm_only=True),
+    Shape(
+        "structured",
+        {
+            "temperature": 0.8,
+            "seed": 5,
+            "max_tokens": 260,
+            "structured_outputs": {"regex": "(alpha|beta|gamma|delta)( (alpha|beta|gamma|delta)){60}"},
+        },
+        vllm_only=True,
+    ),
+    Shape("bad words", {"temperature": 0, "bad_words": ["the", "and"], **LONG}, vllm_only=True),
+)
+TEXT = (
+    "The fleet behaves like one big fair engine because every request is its tokens and a cache is "
+    "only there to make the next one cheap so nothing that dies can take a token with it"
+)
+
+
+def prompt_of(tokens: int, salt: int) -> str:
+    """About so many tokens of text, the same for the same arguments."""
+    rng, words = random.Random(f"{tokens}/{salt}"), TEXT.split()
+    return " ".join(rng.choice(words) for _ in range(max(3, tokens // 3)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: a shape and a salt (another prompt)."""
+
+    shape: Shape
+    salt: int = 0
+    stop: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return (self.shape.name, self.salt, self.stop)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body = {
+            "model": "tiny",
+            "prompt": prompt_of(self.shape.prompt_tokens, self.salt),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_token_ids": True,
+            **self.shape.body,
+        }
+        return {**body, "stop": [self.stop]} if self.stop else body
+
+
+@dataclass
+class Choice:
+    """What a client has of one choice."""
+
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    finish_reason: str | None = None
+    logprobs: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Answer:
+    """What a client got, and when."""
+
+    ask: Ask
+    request_id: str = ""
+    status: int = 0
+    choices: dict[int, Choice] = field(default_factory=dict)
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    done: bool = False
+    """``[DONE]`` was seen."""
+    comments: int = 0
+    """Lines that only keep the connection alive."""
+    times_s: list[float] = field(default_factory=list)
+    """Monotonic, of every event with tokens."""
+
+    @property
+    def count(self) -> int:
+        return sum(len(choice.tokens) for choice in self.choices.values())
+
+    def longest_gap_ms(self, since_s: float) -> float:
+        """Between two events with tokens of which the later one came after ``since_s``."""
+        pairs = zip(self.times_s, self.times_s[1:], strict=False)
+        return 1e3 * max((later - earlier for earlier, later in pairs if later > since_s), default=0.0)
+
+    def take(self, line: str) -> None:
+        if line.startswith(":"):
+            self.comments += 1
+        if not line.startswith("data: "):
+            return
+        payload = line.removeprefix("data: ")
+        if payload == "[DONE]":
+            self.done = True
+            return
+        event = json.loads(payload)
+        if "error" in event:
+            self.error = event["error"]
+            return
+        self.request_id = event["id"]
+        if event.get("usage"):
+            self.usage = event["usage"]
+        if event["choices"]:
+            self.times_s.append(time.monotonic())
+        for part in event["choices"]:
+            self._take_choice(part)
+
+    def _take_choice(self, part: dict[str, Any]) -> None:
+        choice = self.choices.setdefault(part["index"], Choice())
+        choice.tokens += part.get("token_ids") or []
+        choice.text += part["text"]
+        choice.finish_reason = part["finish_reason"] or choice.finish_reason
+        logprobs = part.get("logprobs")
+        if logprobs:
+            choice.logprobs += zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is wrong with an answer. Tokens; ``wrong`` also counts each other field that differs."""
+
+    lost: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+
+    def __add__(self, other: Difference) -> Difference:
+        return Difference(
+            self.lost + other.lost, self.duplicated + other.duplicated, self.wrong + other.wrong
+        )
+
+
+def compare(expected: Answer, got: Answer) -> Difference:
+    """An answer against that of the undisturbed run."""
+    found = Difference(wrong=int(got.usage != expected.usage) if got.error is None else 0)
+    for index, choice in expected.choices.items():
+        found += _compare_choice(choice, got.choices.get(index, Choice()), whole=got.error is None)
+    return found
+
+
+def _compare_choice(expected: Choice, got: Choice, *, whole: bool) -> Difference:
+    found = compare_tokens(expected.tokens, got.tokens)
+    if not whole:
+        return found
+    others = [
+        expected.text != got.text,
+        expected.finish_reason != got.finish_reason,
+        not _same_logprobs(expected.logprobs, got.logprobs),
+    ]
+    return found + Difference(wrong=sum(others))
+
+
+def compare_tokens(expected: Sequence[int], got: Sequence[int]) -> Difference:
+    """Which tokens are missing, which came twice, which are others."""
+    if list(expected) == list(got):
+        return Difference()
+    found = Difference()
+    for kind, first, last, begin, end in difflib.SequenceMatcher(
+        None, expected, got, autojunk=False
+    ).get_opcodes():
+        if kind == "delete":
+            found += Difference(lost=last - first)
+        elif kind == "insert":
+            run, length = list(got[begin:end]), end - begin
+            repeated = run in (list(got[max(0, begin - length) : begin]), list(got[end : end + length]))
+            found += Difference(duplicated=length) if repeated else Difference(wrong=length)
+        elif kind == "replace":
+            found += Difference(wrong=max(last - first, end - begin))
+    return found
+
+
+def _same_logprobs(expected: Sequence[tuple[str, float]], got: Sequence[tuple[str, float]]) -> bool:
+    return len(expected) == len(got) and all(
+        one[0] == other[0] and abs(one[1] - other[1]) <= LOGPROB_TOLERANCE
+        for one, other in zip(expected, got, strict=True)
+    )
+
+
+class Clients:
+    """Streams at once, on an event loop of their own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def one(self, answer: Answer, limit_s: float = LIMIT_S) -> Answer:
+        """Never raises for what the server does: it stands in the answer."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with asyncio.timeout(limit_s), httpx.AsyncClient(timeout=limit_s, headers=headers) as client:
+            url = f"{self._url}/v1/completions"
+            async with client.stream("POST", url, json=answer.ask.body) as reply:
+                answer.status = reply.status_code
+                if reply.status_code != httpx.codes.OK:
+                    answer.error = json.loads(await reply.aread())["error"]
+                    return answer
+                async for line in reply.aiter_lines():
+                    answer.take(line)
+        return answer
+
+
+def draw(rng: random.Random, count: int, shapes: Iterable[Shape], salts: int = 3) -> list[Ask]:
+    """Every shape as often as the others, with random prompts of a few."""
+    known = list(shapes)
+    rng.shuffle(known)
+    return [Ask(known[index % len(known)], rng.randrange(salts)) for index in range(count)]

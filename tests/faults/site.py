@@ -1,0 +1,253 @@
+"""A whole data plane under test: the real gateway here, agents in processes of their own, Redis between."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+from django.test import override_settings
+
+from controlplane.gateway.entries import Entry
+from controlplane.gateway.fleet_view import FleetView, StatusFeed
+from controlplane.gateway.live_requests import LiveRequest
+from engine_agents.config import AgentConfig
+from engine_agents.messages import InstanceStatus, MigrateOut, MigrationOutcome, split_engine_id
+from tests.faults.agents import Agent, AgentGoneError, Nursery, wait_until
+from tests.faults.load import Answer, Ask, Clients
+from tests.faults.relay import Relay
+from tests.gateway.harness import MODEL, POOL, Build, Fleet, LoopThread
+
+KV_MEMORY_BYTES = 64 * 2**20
+RESERVATION_TTL_S = 3.0
+ENGINE_ARGS: dict[str, dict[str, Any]] = {
+    "vllm": {"max_model_len": 2048, "block_size": 32},
+    "paced": {"base_step_ms": 2.0, "per_sequence_ms": 0.1, "per_prefill_token_ms": 0.01},
+}
+
+
+class Site(Fleet):
+    """Agents ``a``, ``b``, ``c`` behind one gateway. What is killed is replaced under the same name."""
+
+    def __init__(self, kind: str, model: Path, build_front: Build, redis_url: str, folder: Path) -> None:
+        self.kind, self.folder = kind, folder
+        self._model = model
+        self._redis_url, self._prefix = redis_url, f"faults-{kind}:"
+        self._settings = override_settings(REDIS_URL=redis_url, REDIS_PREFIX=self._prefix)
+        self._settings.enable()
+        self.redis = redis.Redis.from_url(redis_url)
+        self.nursery = Nursery(folder, kind)
+        self.procs: dict[str, Agent] = {}
+        self.relays: list[Relay] = []
+        self._numbers = itertools.count(1)
+        self.epoch = 1
+        super().__init__(str(model), build_front, {"max_model_len": 2048, "dtype": "float32"})
+        self._clients_loop = LoopThread()
+        self.clients = Clients(self.url)
+
+    async def _follow_fleet(self, view: FleetView, on_change: Callable[[], None]) -> None:
+        await StatusFeed(view, time.monotonic, time.time, on_change).run()
+
+    # ---------------------------------------------------------------- agents
+
+    def config(self, name: str, **changes: Any) -> AgentConfig:
+        settings: dict[str, Any] = {
+            "instance_id": name,
+            "pool": POOL,
+            "served_model": MODEL,
+            "model": str(self._model) if self.kind == "vllm" else "paced",
+            "redis_url": self._redis_url,
+            "redis_prefix": self._prefix,
+            "engine": self.kind,
+            "engine_args": ENGINE_ARGS[self.kind],
+            "kv_memory_bytes": KV_MEMORY_BYTES,
+            "migration_slots": 4,
+            "stage_timeout_s": 3.0,
+            "commit_timeout_s": 1.0,
+            "reservation_ttl_s": RESERVATION_TTL_S,
+            "failpoints": "permitted",
+        }
+        return AgentConfig(**{**settings, **changes})
+
+    def ensure(self, *names: str) -> None:
+        """All of them serve and the gateway can use them; the dead are replaced, the stopped let go on."""
+        for name in names:
+            agent = self.procs.get(name)
+            if agent is not None and agent.alive() and agent.is_stopped():
+                agent.go_on()
+            if agent is None or not agent.alive():
+                self.procs[name] = self.nursery.start(name, self.config(name))
+        for name in names:
+            self.procs[name].wait_ready()
+        self.wait_usable(*names)
+
+    def wait_usable(self, *names: str) -> None:
+        for name in names:
+            incarnation = self.procs[name].ask("describe")["incarnation"]
+            self.wait_for(lambda name=name, known=incarnation: self._linked(name) == known)
+
+    def _linked(self, name: str) -> str:
+        link = self.gateway.links._links.get(name)
+        return link.ready.incarnation if link is not None and link.ready is not None else ""
+
+    def relay_to(self, target: str) -> Relay:
+        """Between two parties; closed after the trial."""
+        relay = Relay(target)
+        self.relays.append(relay)
+        return relay
+
+    def others(self, name: str) -> list[str]:
+        return [other for other in sorted(self.procs) if other != name and self.procs[other].alive()]
+
+    def status(self, name: str) -> InstanceStatus:
+        raw = self.redis.hget(f"{self._prefix}status", name)
+        return msgspec.msgpack.decode(raw, type=InstanceStatus)
+
+    # ---------------------------------------------------------------- requests and moves
+
+    def entries(self) -> list[Entry]:
+        return self.loop.call(lambda: list(self.gateway.journal))
+
+    def live(self) -> dict[str, LiveRequest]:
+        return self.loop.call(lambda: dict(self.gateway._lives))
+
+    def pick(self, rng: random.Random, owner: str, *, tokens: tuple[int, int] = (1, 150)) -> Entry:
+        """A request that this instance runs, with so many tokens made. Waits until there is one."""
+        found: list[Entry] = []
+
+        def there_is() -> bool:
+            least, most = tokens
+            found[:] = [
+                entry
+                for entry in self.entries()
+                if entry.owner_id == owner and entry.pending is None and least <= len(entry.tokens) <= most
+            ]
+            return bool(found)
+
+        wait_until(there_is, f"a request on {owner} with {tokens} tokens", limit_s=60)
+        return rng.choice(sorted(found, key=lambda entry: entry.request_id))
+
+    def command(self, entry: Entry, source: str, to: str, *, via: Relay | None = None, **more: Any) -> str:
+        """Tell the source to move it; the migration's id. Raises ``ValueError`` when it is refused."""
+        migration_id = f"m{next(self._numbers)}"
+        endpoint = via.endpoint if via is not None else self.procs[to].ask("describe")["peer_endpoint"]
+        command = MigrateOut(
+            migration_id=migration_id,
+            destination_instance_id=to,
+            destination_peer_endpoint=endpoint,
+            rule="manual",
+            lease_epoch=self.epoch,
+            budget_tokens=100_000,
+            request_id=entry.request_id,
+            **more,
+        )
+        answer = self.procs[source].migrate_out(command)
+        if not answer.planned:
+            raise ValueError(answer.reason)
+        return migration_id
+
+    def outcome(self, migration_id: str, limit_s: float = 60.0) -> MigrationOutcome:
+        """How a migration ended, from the stream that the control plane reads."""
+        found: list[MigrationOutcome] = []
+
+        def ended() -> bool:
+            found[:] = [one for one in self.outcomes(migration_id) if one.state in ("done", "aborted")]
+            return bool(found)
+
+        wait_until(ended, f"the end of migration {migration_id}", limit_s)
+        return found[0]
+
+    def outcomes(self, migration_id: str) -> list[MigrationOutcome]:
+        rows: Any = self.redis.xrange(f"{self._prefix}migrations")
+        made = [
+            msgspec.msgpack.decode(value, type=MigrationOutcome) for _, row in rows for value in row.values()
+        ]
+        return [one for one in made if one.migration_id == migration_id]
+
+    # ---------------------------------------------------------------- load
+
+    def ask_all(self, asks: Sequence[Ask]) -> list[Answer]:
+        """One after the other: nothing disturbs anything."""
+        return [self._clients_loop.run(self.clients.one(Answer(ask))) for ask in asks]
+
+    @contextmanager
+    def streaming(self, asks: Sequence[Ask]) -> Iterator[list[Answer]]:
+        """All at once, in the background; on leaving all have ended."""
+        answers = [Answer(ask) for ask in asks]
+
+        async def run() -> None:
+            await asyncio.gather(*(self.clients.one(answer) for answer in answers))
+
+        running = asyncio.run_coroutine_threadsafe(run(), self._clients_loop.loop)
+        try:
+            yield answers
+            running.result(180)
+        finally:
+            running.cancel()
+
+    # ---------------------------------------------------------------- what is left
+
+    def held(self) -> dict[str, dict[str, int]]:
+        """What each living agent still holds; empty when all is back."""
+        found = {}
+        for name, agent in self.procs.items():
+            if not agent.alive():
+                continue
+            try:
+                load = agent.ask("load")
+            except AgentGoneError:
+                found[name] = {"silent": 1}
+                continue
+            names = ("used_blocks", "reserved_blocks", "running", "waiting", "arriving", "outgoing", "live")
+            left = {key: load[key] for key in names if load[key]}
+            if left:
+                found[name] = left
+        return found
+
+    def total_blocks(self) -> dict[str, int]:
+        return {name: agent.ask("describe")["info"]["total_blocks"] for name, agent in self.procs.items()}
+
+    def owners(self) -> dict[str, list[str]]:
+        """By request: where it runs or waits to run (not: frozen, arriving)."""
+        found: dict[str, list[str]] = {}
+        for name, agent in self.procs.items():
+            if agent.alive() and not agent.is_stopped():
+                for row in agent.ask("requests"):
+                    if row["state"] in ("running", "waiting", "preempted"):
+                        request_id = split_engine_id(row["engine_id"])[0]
+                        found.setdefault(request_id, []).append(name)
+        return found
+
+    def disarm(self) -> None:
+        """Whatever a trial has set up is over."""
+        for relay in self.relays:
+            relay.close()
+        self.relays.clear()
+        for agent in self.procs.values():
+            if agent.alive():
+                if agent.is_stopped():
+                    agent.go_on()
+                agent.arm("")
+
+    def close(self) -> None:
+        self.disarm()
+        super().close()
+        self._clients_loop.close()
+        self.nursery.close()
+        self.redis.close()
+        self._settings.disable()
+
+    def logs(self) -> str:
+        """For people, after a failure."""
+        lines = []
+        for path in sorted(self.folder.glob("*.log")):
+            text = path.read_text(errors="replace")
+            lines.append(f"=== {path.name}\n{text[-3000:]}")
+        return "\n".join(lines)

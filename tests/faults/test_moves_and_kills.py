@@ -1,0 +1,55 @@
+"""Cases 1 to 6: one side of a migration is killed, at every step of the hand-over."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.trials import Scene, Stage
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
+
+
+def move_into(scene: Scene, rules: dict[str, str]) -> None:
+    """At a random moment one request moves from ``a`` to ``b``, where and while the rules strike."""
+    scene.somewhere()
+    entry = scene.pick("a")
+    for name, text in rules.items():
+        scene.site.procs[name].arm(text)
+    scene.struck()
+    scene.site.command(entry, "a", "b")
+
+
+SOURCE_DIES = {
+    1: ("source killed before it reserves", "source.reserve:kill@1"),
+    2: ("source killed while a stage is copied", "transfer.chunk:kill@1"),
+    3: ("source killed when frozen, before COMMIT", "source.commit:kill"),
+    4: ("source killed after COMMIT", "source.commit.done:kill=0.02"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCE_DIES)
+def test_a_source_that_is_killed(stage: Stage, matrix, seed: int, case: int) -> None:
+    title, rule = SOURCE_DIES[case]
+    with stage.trial(matrix, case, title, seed) as scene:
+        move_into(scene, {"a": rule})
+        scene.dies("a")
+
+
+DESTINATION_DIES = {
+    "at pre-allocation": "destination.hold:kill",
+    "in the first stage": "destination.write:kill@1",
+    "before it adopts": "destination.adopt:kill",
+}
+
+
+@pytest.mark.parametrize("moment", DESTINATION_DIES)
+def test_case_05_a_destination_that_is_killed(stage: Stage, matrix, seed: int, moment: str) -> None:
+    with stage.trial(matrix, 5, f"destination killed {moment}", seed) as scene:
+        move_into(scene, {"b": DESTINATION_DIES[moment]})
+        scene.dies("b")
+
+
+def test_case_06_a_destination_that_is_killed_after_commit(stage: Stage, matrix, seed: int) -> None:
+    with stage.trial(matrix, 6, "destination killed after COMMIT", seed) as scene:
+        move_into(scene, {"b": f"destination.adopt.done:kill={scene.rng.uniform(0.0, 0.3):.3f}"})
+        scene.dies("b")
