@@ -1,18 +1,17 @@
 """Start, find and stop engine agents: the only public way, and the only place that knows Ray.
 
 An agent is a detached actor named ``agent-<instance_id>``: it outlives whoever
-started it and is restarted by Ray for ever. ``ray.init`` is the caller's.
+started it. ``ray.init`` is the caller's.
 """
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
 
 from engine_agents.actor import EngineAgent
 from engine_agents.config import AgentConfig
@@ -28,23 +27,37 @@ def actor_name(instance_id: str) -> str:
     return f"agent-{instance_id}"
 
 
-def start_agent(config: AgentConfig, **resources: float) -> ActorHandle[EngineAgent]:
+def start_agent(
+    config: AgentConfig,
+    *,
+    node_labels: Mapping[str, str] | None = None,
+    python: str = "",
+    restarts: int = -1,
+    **resources: float,
+) -> ActorHandle[EngineAgent]:
     """Place an agent; returns once it exists, not once it is ready (``handle.wait_ready``).
 
     ``resources``: ``num_cpus`` (default 1), ``num_gpus``, ``memory`` in bytes, and any custom
-    resource of the cluster by its name. Raises ``ValueError`` when the name is taken.
+    resource of the cluster by its name. ``node_labels`` as Ray's label selectors; ``python`` is the
+    interpreter of another installation on the nodes. ``restarts``: how often Ray itself starts an agent
+    again that died, -1 for ever. Raises ``ValueError`` when the name is taken.
     """
     if not config.instance_id:
         raise ValueError("instance_id: empty")
     named = {key: resources.pop(key) for key in ("num_cpus", "num_gpus", "memory") if key in resources}
+    chosen: dict[str, Any] = {"num_cpus": 1} | named
+    if node_labels:
+        chosen["label_selector"] = dict(node_labels)
+    if python:
+        chosen["runtime_env"] = {"py_executable": python}
     actor = ray.remote(EngineAgent).options(
         name=actor_name(config.instance_id),
         namespace=NAMESPACE,
         lifetime="detached",
-        max_restarts=-1,
+        max_restarts=restarts,
         max_concurrency=CONTROL_CALLS_AT_ONCE,
         resources=resources,
-        **({"num_cpus": 1} | named),
+        **chosen,
     )
     handle: ActorHandle[EngineAgent] = actor.remote(msgspec.msgpack.encode(config))
     return handle
@@ -61,10 +74,15 @@ def find_agent(instance_id: str) -> ActorHandle[EngineAgent] | None:
 
 def stop_agent(instance_id: str, grace_s: float = 0.0) -> bool:
     """Let its requests end for up to ``grace_s``, then end it for good. False when there was none."""
-    handle: Any = find_agent(instance_id)
-    if handle is None:
-        return False
-    with contextlib.suppress(RayActorError, GetTimeoutError):
-        ray.get(handle.shutdown.remote(grace_s), timeout=grace_s + STOP_MARGIN_S)
-    ray.kill(handle, no_restart=True)
-    return True
+    return bool(stop_agents([instance_id], grace_s))
+
+
+def stop_agents(instance_ids: Sequence[str], grace_s: float = 0.0) -> list[str]:
+    """Like :func:`stop_agent` for many at once; returns those that there were."""
+    handles: dict[str, Any] = {name: handle for name in instance_ids if (handle := find_agent(name))}
+    ending = [handle.shutdown.remote(grace_s) for handle in handles.values()]
+    if ending:
+        ray.wait(ending, num_returns=len(ending), timeout=grace_s + STOP_MARGIN_S)
+    for handle in handles.values():
+        ray.kill(handle, no_restart=True)
+    return list(handles)

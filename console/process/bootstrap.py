@@ -17,7 +17,7 @@ from django.utils import timezone
 from console.process.options import POOL, Options
 from controlplane.fleet import live_status
 from controlplane.fleet.models import Instance, Pool
-from controlplane.fleet.services import add_instances, ensure_pool
+from controlplane.fleet.services import add_instances, ensure_pool, reset_instance
 from controlplane.tenancy.models import Membership, SLOClass, Tenant
 from controlplane.tenancy.selectors import authenticate_key
 from controlplane.tenancy.services import create_person, create_tenant, issue_key
@@ -82,9 +82,10 @@ def _settle_instances(pool: Pool, options: Options) -> None:
     """As many pending instances as were asked for; no agent of an earlier run lives on our own Ray."""
     rows = list(Instance.objects.filter(pool=pool).order_by("id"))
     for row in rows[: options.engines]:
-        _to_state(row, State.PENDING, "the stack was started")
+        reset_instance(instance=row, state=State.PENDING, cause="the stack was started", actor=ACTOR)
     for row in rows[options.engines :]:
-        _to_state(row, State.STOPPED, f"the stack was started with {options.engines} engines")
+        cause = f"the stack was started with {options.engines} engines"
+        reset_instance(instance=row, state=State.STOPPED, cause=cause, actor=ACTOR)
     _add_missing(pool, options)
     for row in rows:
         live_status.forget_instance(row.instance_id)
@@ -94,15 +95,6 @@ def _add_missing(pool: Pool, options: Options) -> None:
     missing = options.engines - Instance.objects.filter(pool=pool).exclude(state=State.STOPPED).count()
     if missing > 0:
         add_instances(pool=pool, count=missing, actor=ACTOR, reason="asked for at start")
-
-
-def _to_state(row: Instance, state: str, cause: str) -> None:
-    now = timezone.now()
-    for step in (State.UNHEALTHY, state):
-        if row.state != state and row.may_become(step):
-            row.become(step, cause=cause, now=now)
-    row.accepting, row.stop_when_drained, row.failures = True, False, 0
-    row.save()
 
 
 def _tenant_keys(state_dir: Path) -> dict[str, str]:

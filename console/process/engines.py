@@ -76,8 +76,8 @@ def stop_agents() -> None:
     """End our agents on a Ray that goes on without us. Raises :class:`StackError`."""
     client = RayAgentClient()
     try:
-        for row in selectors.instances(pool=POOL).exclude(state=Instance.State.STOPPED):
-            client.stop(row.instance_id, grace_s=STOP_GRACE_S)
+        rows = selectors.instances(pool=POOL).exclude(state=Instance.State.STOPPED)
+        client.stop([row.instance_id for row in rows], grace_s=STOP_GRACE_S)
     except AgentError as error:
         raise StackError(f"agents at {settings.RAY_ADDRESS} could not be ended: {error}") from error
     finally:

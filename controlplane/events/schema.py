@@ -113,6 +113,28 @@ class RoundPlanned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged(Event):
+    """Another version of a pool's policy is active."""
+
+    pool: str
+    version: int
+    policy: str
+    previous: int | None
+    actor: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIfChanged(Event):
+    """A what-if job was asked for, began or ended."""
+
+    job_id: int
+    state: str
+    problem: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditAdded(Event):
     """Somebody (or the system) did something that is kept in the audit list."""
 
@@ -147,6 +169,8 @@ TYPES: dict[str, type[Event]] = {
     "tenancy": TenancyChanged,
     "loop": LoopChanged,
     "round": RoundPlanned,
+    "policy": PolicyChanged,
+    "what_if": WhatIfChanged,
     "audit": AuditAdded,
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}

@@ -25,17 +25,28 @@ class MoveCommand(NamedTuple):
     message: MigrateOut
 
 
+class Placement(NamedTuple):
+    """Where an agent may run, and by which interpreter."""
+
+    resources: Mapping[str, float] = {}
+    """``num_cpus``, ``num_gpus``, ``memory`` (bytes), and custom resources by name."""
+    node_labels: Mapping[str, str] = {}
+    python: str = ""
+    """Empty: the one of Ray's node."""
+
+
 class AgentClient(Protocol):
     """What the control plane asks of agents."""
 
-    def start(self, config: AgentConfig, resources: Mapping[str, float]) -> None:
+    def start(self, config: AgentConfig, placement: Placement) -> None:
         """Place an agent; returns once it exists, not once it is ready. Raises :class:`AgentError`."""
 
-    def startup_problem(self, instance_id: str) -> str:
+    def startup_problems(self, instance_ids: Sequence[str]) -> dict[str, str]:
         """Why a started agent cannot become ready; empty while it may. Raises :class:`AgentError`."""
 
-    def stop(self, instance_id: str, *, grace_s: float) -> None:
-        """End an agent; one that is gone already is fine. Raises :class:`AgentError`."""
+    def stop(self, instance_ids: Sequence[str], *, grace_s: float) -> dict[str, str]:
+        """End agents together; one that is gone already is fine. Returns the problem per instance that
+        may still run. Raises :class:`AgentError` when nobody can be asked."""
 
     def migrate_out(self, commands: Sequence[MoveCommand], *, timeout_s: float) -> list[MigrateOutAnswer]:
         """Command all sources at once; an unreachable one answers ``accepted=False`` with the reason."""
@@ -54,6 +65,8 @@ class FakeAgentClient:
 
     def __init__(self) -> None:
         self.started: dict[str, AgentConfig] = {}
+        self.placements: dict[str, Placement] = {}
+        self.cluster_problem = ""
         self.moves: list[MoveCommand] = []
         self.accepting: dict[str, bool] = {}
         self.live_requests: dict[str, list[RequestInfo]] = {}
@@ -64,18 +77,27 @@ class FakeAgentClient:
         self.planned: dict[str, MigrateOutAnswer] = {}
         """Answer per source; by default it accepts and will move ``request-of-<source>``."""
 
-    def start(self, config: AgentConfig, resources: Mapping[str, float]) -> None:
+    def start(self, config: AgentConfig, placement: Placement) -> None:
+        self._require_cluster()
         if config.instance_id in self.unreachable:
             raise AgentError(f"{config.instance_id}: no node has room")
         self.started[config.instance_id] = config
+        self.placements[config.instance_id] = placement
 
-    def startup_problem(self, instance_id: str) -> str:
-        return self.start_problems.get(instance_id, "")
+    def startup_problems(self, instance_ids: Sequence[str]) -> dict[str, str]:
+        self._require_cluster()
+        return {name: self.start_problems.get(name, "") for name in instance_ids}
 
-    def stop(self, instance_id: str, *, grace_s: float) -> None:
-        if instance_id in self.unreachable:
-            raise AgentError(f"{instance_id}: does not answer")
-        self.started.pop(instance_id, None)
+    def stop(self, instance_ids: Sequence[str], *, grace_s: float) -> dict[str, str]:
+        self._require_cluster()
+        for name in instance_ids:
+            if name not in self.unreachable:
+                self.started.pop(name, None)
+        return {name: "does not answer" for name in instance_ids if name in self.unreachable}
+
+    def _require_cluster(self) -> None:
+        if self.cluster_problem:
+            raise AgentError(self.cluster_problem)
 
     def migrate_out(self, commands: Sequence[MoveCommand], *, timeout_s: float) -> list[MigrateOutAnswer]:
         return [self._migrate_out(command) for command in commands]

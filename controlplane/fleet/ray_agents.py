@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
-from controlplane.fleet.agents import AgentError, MoveCommand
+from controlplane.fleet.agents import AgentError, MoveCommand, Placement
 from engine_agents.config import AgentConfig
 from engine_agents.messages import MigrateOutAnswer, RequestInfo, encode
 
@@ -101,7 +101,7 @@ class RayAgentClient:
         self._readiness: dict[str, Any] = {}
         """One question per agent at a time: each waiting one holds one of the agent's few call slots."""
 
-    def start(self, config: AgentConfig, resources: Mapping[str, float]) -> None:
+    def start(self, config: AgentConfig, placement: Placement) -> None:
         """Adopts a living agent of that name; one that failed to start is replaced."""
         from engine_agents import launch
 
@@ -109,42 +109,63 @@ class RayAgentClient:
         name = config.instance_id
         try:
             if self._handle(name) is not None:
-                if not self.startup_problem(name):
+                if not self.startup_problems([name])[name]:
                     return
                 launch.stop_agent(name)
             self._forget(name)
-            self._handles[name] = launch.start_agent(config, **dict(resources))
+            self._handles[name] = launch.start_agent(
+                config,
+                node_labels=placement.node_labels,
+                python=placement.python,
+                restarts=0,  # pauses between starts and their end are the fleet's to decide
+                **dict(placement.resources),
+            )
         except Exception as error:  # whatever Ray or the actor's constructor raises is the operator's to read
             raise AgentError(_sentence(error)) from error
 
-    def startup_problem(self, instance_id: str) -> str:
+    def startup_problems(self, instance_ids: Sequence[str]) -> dict[str, str]:
         import ray
 
         self._require_ray()
-        handle = self._handle(instance_id)
-        if handle is None:
-            return "its agent does not exist"
+        asked = {name: ref for name in instance_ids if (ref := self._readiness_of(name)) is not None}
+        refs = list(asked.values())
+        done = set(ray.wait(refs, num_returns=len(refs), timeout=READY_PATIENCE_S)[0]) if refs else set()
+        return {name: self._startup_problem(name, asked.get(name), done) for name in instance_ids}
+
+    def _readiness_of(self, instance_id: str) -> Any:
         if instance_id not in self._readiness:
+            handle = self._handle(instance_id)
+            if handle is None:
+                return None
             self._readiness[instance_id] = handle.wait_ready.remote()
-        try:
-            ray.get(self._readiness[instance_id], timeout=READY_PATIENCE_S)
-        except ray.exceptions.GetTimeoutError:
+        return self._readiness[instance_id]
+
+    def _startup_problem(self, instance_id: str, ref: Any, done: set[Any]) -> str:
+        import ray
+
+        if ref is None:
+            return "its agent does not exist"
+        if ref not in done:
             return ""
+        try:
+            ray.get(ref)
         except Exception as error:
             self._forget(instance_id)
             return _sentence(error)
         self._readiness.pop(instance_id, None)
         return ""
 
-    def stop(self, instance_id: str, *, grace_s: float) -> None:
+    def stop(self, instance_ids: Sequence[str], *, grace_s: float) -> dict[str, str]:
         from engine_agents import launch
 
         self._require_ray()
-        self._forget(instance_id)
+        for name in instance_ids:
+            self._forget(name)
         try:
-            launch.stop_agent(instance_id, grace_s)
+            launch.stop_agents(instance_ids, grace_s)
         except Exception as error:
             raise AgentError(_sentence(error)) from error
+        return {}
 
     def migrate_out(self, commands: Sequence[MoveCommand], *, timeout_s: float) -> list[MigrateOutAnswer]:
         answers = self._ask(

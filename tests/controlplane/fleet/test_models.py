@@ -12,7 +12,7 @@ STATES = list(Instance.State)
 
 @pytest.mark.parametrize(("before", "after"), itertools.product(STATES, STATES))
 def test_a_state_changes_only_as_the_table_says_and_with_cause_and_time(before, after):
-    row = Instance(instance_id="a", pool=Pool(name="p"), state=before, cause="old")
+    row = Instance(instance_id="a", pool=Pool(name="p"), state=before, cause="old", changed_at=NOW)
     if after in Instance.TRANSITIONS[before]:
         row.become(after, cause="because", now=NOW)
         assert (row.state, row.cause, row.changed_at) == (after, "because", NOW)

@@ -73,8 +73,7 @@ def two_agents(ray_address, live_redis, settings, tmp_path):
     assert running.loop.lead(now_s=time.monotonic(), now=datetime.now(tz=UTC))
     running.until(lambda: set(running.states().values()) == {"ready"}, "two ready instances")
     yield running
-    for row in Instance.objects.all():
-        agents.stop(row.instance_id, grace_s=0.0)
+    agents.stop(list(Instance.objects.values_list("instance_id", flat=True)), grace_s=0.0)
     import ray
 
     ray.shutdown()
@@ -177,6 +176,7 @@ def old_epochs_are_refused(fleet: Fleet) -> None:
 
 def stop(fleet_: Fleet) -> None:
     row = Instance.objects.get(instance_id="chat-1")
-    fleet.stop_instance(instance=row, agents=fleet_.agents, actor="ann", grace_s=0.0)
-    assert row.state == "stopped"
-    assert fleet_.agents.startup_problem("chat-1") == "its agent does not exist"
+    fleet.stop_instance(instance=row, actor="ann")
+    reconcile(agents=fleet_.agents, start_timeout_s=300, now=timezone.now())
+    assert fleet_.states()["chat-1"] == "stopped"
+    assert fleet_.agents.startup_problems(["chat-1"]) == {"chat-1": "its agent does not exist"}

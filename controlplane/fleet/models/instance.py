@@ -1,44 +1,18 @@
-"""What exists: pools (a served model each), the instances in them, and gateway processes."""
+"""An instance and its life: states, the table of transitions, and every transition with cause and time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.core.validators import RegexValidator
 from django.db import models
 
-slug = RegexValidator(
-    r"^[a-z0-9][a-z0-9-]{0,62}$", "use lower-case letters, digits and hyphens, at most 63 characters"
-)
+from controlplane.fleet.models.pool import Pool, slug
 
-
-class Pool(models.Model):
-    """A served model: every instance of a pool can take every request of it."""
-
-    class Engine(models.TextChoices):
-        VLLM = "vllm", "vLLM"
-        PACED = "paced", "simulated, on the wall clock"
-
-    name = models.CharField(max_length=63, unique=True, validators=[slug])
-    served_model = models.CharField(max_length=200)
-    """The name that clients ask for."""
-    model_path = models.CharField(max_length=500)
-    """Folder or hub name; for the simulated engine the name of a coefficient file."""
-    engine = models.CharField(max_length=10, choices=Engine.choices, default=Engine.VLLM)
-    engine_args = models.JSONField(default=dict, blank=True)
-    kv_memory_bytes = models.BigIntegerField(default=64 * 2**20)
-    resources = models.JSONField(default=dict, blank=True)
-    """What Ray must set aside per instance, e.g. ``{"num_cpus": 1, "num_gpus": 0}``."""
-    min_instances = models.PositiveIntegerField(default=1)
-    max_instances = models.PositiveIntegerField(default=8)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
+SYSTEM = "system:fleet"
+STABLE_AFTER = timedelta(seconds=120)
+"""An engine that was ready for so long has started well: earlier failures no longer count."""
 
 
 class TransitionError(ValueError):
@@ -87,6 +61,23 @@ class Instance(models.Model):
     LIVE_STATES = frozenset(
         {State.STARTING, State.WARMING, State.READY, State.DRAINING, State.DRAINED, State.UNHEALTHY}
     )
+    RISING_STATES = frozenset({State.PENDING, State.STARTING, State.WARMING})
+    """On their way up."""
+
+    class WhenDrained(models.TextChoices):
+        STAY = "stay"
+        STOP = "stop"
+        """It is to leave the fleet."""
+        RESTART = "restart"
+        """With its pool's engine arguments of that moment."""
+        UNDRAIN = "undrain"
+        """It was only to be emptied once."""
+
+    class OnDeadline(models.TextChoices):
+        WAIT = "wait"
+        """For what still runs, however long."""
+        RECOMPUTE = "recompute"
+        """End the engine; other instances make its requests' next tokens from the tokens so far."""
 
     instance_id = models.CharField(max_length=63, unique=True, validators=[slug])
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="instances")
@@ -95,28 +86,47 @@ class Instance(models.Model):
     changed_at = models.DateTimeField()
     accepting = models.BooleanField(default=True)
     """What is wanted: False drains. What the agent says of itself is in its status."""
-    stop_when_drained = models.BooleanField(default=False)
-    """Set when it is to leave the fleet: stopped as soon as nothing runs on it."""
+    when_drained = models.CharField(
+        max_length=8, choices=WhenDrained.choices, default=WhenDrained.STAY, blank=True
+    )
+    drain_deadline_at = models.DateTimeField(null=True, blank=True)
+    on_deadline = models.CharField(max_length=9, choices=OnDeadline.choices, default=OnDeadline.WAIT)
+    operation_id = models.CharField(max_length=40, blank=True)
+    """The long action that is under way for this instance."""
+    pool_revision = models.PositiveIntegerField(default=0)
+    """Revision of the pool that its agent was started with; 0: never started."""
     incarnation = models.CharField(max_length=64, blank=True)
     """Of the agent last heard of."""
     engine_version = models.CharField(max_length=60, blank=True)
     host = models.CharField(max_length=200, blank=True)
     pid = models.PositiveIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
-    """Starts that failed in a row; a ready agent sets it back."""
+    """Failures in a row: starts that failed, and ends soon after one. See :data:`STABLE_AFTER`."""
+    failure_log = models.TextField(blank=True)
+    """Last lines of the agent's log when it last failed."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["instance_id"]
         indexes = [models.Index(fields=["pool", "state"], name="instance_pool_state")]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.unsaved_transitions: list[InstanceTransition] = []
+        """Made since the row was read; stored together with it by the services."""
+
     def __str__(self) -> str:
         return f"{self.instance_id} ({self.state})"
+
+    @property
+    def stop_when_drained(self) -> bool:
+        """Whether it is to leave the fleet."""
+        return self.when_drained == self.WhenDrained.STOP
 
     def may_become(self, state: str) -> bool:
         return state in self.TRANSITIONS[self.state]
 
-    def become(self, state: str, *, cause: str, now: datetime) -> None:
+    def become(self, state: str, *, cause: str, now: datetime, actor: str = SYSTEM) -> None:
         """Change state (not saved yet). Raises :class:`TransitionError` where the table forbids it."""
         if not self.may_become(state):
             allowed = ", ".join(sorted(self.TRANSITIONS[self.state]))
@@ -124,25 +134,43 @@ class Instance(models.Model):
                 f"instance {self.instance_id} is {self.state} and cannot become {state}; "
                 f"it can become: {allowed}"
             )
+        self.unsaved_transitions.append(
+            InstanceTransition(
+                instance=self, previous=self.state, state=state, cause=cause[:500], actor=actor, at=now
+            )
+        )
+        if state == self.State.UNHEALTHY:
+            self.failures = 1 if self.was_stable(now) else self.failures + 1
         self.state = state
         self.cause = cause[:500]
         self.changed_at = now
-        if state == self.State.READY:
-            self.failures = 0
 
-    def want_drained(self, *, cause: str, now: datetime) -> None:
+    def was_stable(self, now: datetime) -> bool:
+        """Whether it has served for long enough to forget how it started."""
+        serving = {self.State.READY, self.State.DRAINING, self.State.DRAINED}
+        return self.state in serving and now - self.changed_at > STABLE_AFTER
+
+    def want_drained(self, *, cause: str, now: datetime, actor: str = SYSTEM) -> None:
         """No new work, everything moves away. Raises :class:`TransitionError` if it does not run."""
         self._require_running("drained")
         self.accepting = False
         if self.state == self.State.READY:
-            self.become(self.State.DRAINING, cause=cause, now=now)
+            self.become(self.State.DRAINING, cause=cause, now=now, actor=actor)
 
-    def want_accepting(self, *, cause: str, now: datetime) -> None:
+    def want_accepting(self, *, cause: str, now: datetime, actor: str = SYSTEM) -> None:
         """Take work again. Raises :class:`TransitionError` if it does not run."""
         self._require_running("undrained")
-        self.accepting = True
+        self.forget_drain()
         if self.state in {self.State.DRAINING, self.State.DRAINED}:
-            self.become(self.State.READY, cause=cause, now=now)
+            self.become(self.State.READY, cause=cause, now=now, actor=actor)
+
+    def forget_drain(self) -> None:
+        """Nothing of an earlier drain is wished any more."""
+        self.accepting = True
+        self.when_drained = self.WhenDrained.STAY
+        self.drain_deadline_at = None
+        self.on_deadline = self.OnDeadline.WAIT
+        self.operation_id = ""
 
     def _require_running(self, verb: str) -> None:
         if self.state not in self.LIVE_STATES:
@@ -151,20 +179,20 @@ class Instance(models.Model):
             )
 
 
-class GatewayProcess(models.Model):
-    """One gateway as last heard of; its live figures are in Redis."""
+class InstanceTransition(models.Model):
+    """One change of an instance's state; never changed once made."""
 
-    gateway_id = models.CharField(max_length=80, unique=True)
-    incarnation = models.CharField(max_length=64)
-    pool = models.CharField(max_length=63)
-    url = models.CharField(max_length=200)
-    pid = models.PositiveIntegerField(default=0)
-    first_seen_at = models.DateTimeField()
-    last_seen_at = models.DateTimeField()
+    instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="transitions")
+    at = models.DateTimeField()
+    previous = models.CharField(max_length=12)
+    """Empty: it was made."""
+    state = models.CharField(max_length=12)
+    cause = models.CharField(max_length=500, blank=True)
+    actor = models.CharField(max_length=150)
 
     class Meta:
-        ordering = ["gateway_id"]
-        verbose_name_plural = "gateway processes"
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["instance", "at"], name="transition_instance_at")]
 
     def __str__(self) -> str:
-        return f"{self.gateway_id} at {self.url}"
+        return f"{self.previous or 'new'} → {self.state}: {self.cause}"
