@@ -166,6 +166,7 @@ class Run:
         self._has_agents = True
         # Beat would send it in five seconds; nobody wants to wait for that.
         await asyncio.to_thread(reconcile_fleet.delay)
+        await self._supervisor.start(stack.worker_child("whatif", "whatif", 1, environment, awaited=False))
 
     def _environment(self) -> dict[str, str]:
         """What every child gets on top of ours."""

@@ -138,7 +138,9 @@ def console_child(options: Options, environment: dict[str, str]) -> Child:
     )
 
 
-def worker_child(name: str, queue: str, threads: int, environment: dict[str, str]) -> Child:
+def worker_child(
+    name: str, queue: str, threads: int, environment: dict[str, str], *, awaited: bool = True
+) -> Child:
     """A Celery worker of one queue. Threads, so that it listens while a long task runs."""
     return Child(
         name=name,
@@ -148,7 +150,7 @@ def worker_child(name: str, queue: str, threads: int, environment: dict[str, str
             *("--without-gossip", "--without-mingle"),
         ),
         environment=environment,
-        ready_line=" ready.",
+        ready_line=" ready." if awaited else "",
         ready_within_s=PATIENCE_S,
         # A worker that looks for a broker which is gone, too, defers SIGTERM until it finds one.
         orphan_signal="KILL",

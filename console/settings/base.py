@@ -119,6 +119,8 @@ COMMAND_TIMEOUT_S = env.integer("LLUMDECK_COMMAND_TIMEOUT_S", 1, low=1, high=60)
 STATUS_STALE_S = env.integer("LLUMDECK_STATUS_STALE_S", 3, low=1, high=300)
 STATUS_DEAD_S = env.integer("LLUMDECK_STATUS_DEAD_S", 10, low=2, high=3_600)
 AGENT_START_TIMEOUT_S = env.integer("LLUMDECK_AGENT_START_TIMEOUT_S", 300, low=10, high=3_600)
+WHAT_IF_TIMEOUT_S = env.integer("LLUMDECK_WHAT_IF_TIMEOUT_S", 120, low=5, high=3_600)
+WHAT_IF_MAX_TRACES = env.integer("LLUMDECK_WHAT_IF_MAX_TRACES", 20, low=1, high=1_000)
 RETENTION_DAYS = env.integer("LLUMDECK_RETENTION_DAYS", 14, low=1, high=3_650)
 
 CELERY_BROKER_URL = (
@@ -134,7 +136,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_DEFAULT_QUEUE = "jobs"
-CELERY_TASK_ROUTES = {"controlplane.rebalancing.tasks.run_rebalancing_loop": {"queue": "loop"}}
+CELERY_TASK_ROUTES = {
+    "controlplane.rebalancing.tasks.run_rebalancing_loop": {"queue": "loop"},
+    "controlplane.rebalancing.tasks.run_what_if": {"queue": "whatif"},
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Ray writes to the real standard output and error.

@@ -62,13 +62,21 @@ def delete_expired_history() -> None:
     """Retention of rounds, migrations and request records."""
     limit = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
     services.delete_history_before(limit)
+    services.delete_traces_before(limit)
     delete_requests_before(limit)
 
 
 @shared_task(ignore_result=True)
 def close_lost_migrations() -> int:
-    """End migrations whose source will never report."""
-    return services.close_lost_migrations(now=timezone.now())
+    """End migrations whose source will never report, and simulations whose worker died."""
+    now = timezone.now()
+    return services.close_lost_migrations(now=now) + services.close_lost_what_ifs(now=now)
+
+
+@shared_task(ignore_result=True, acks_late=False)
+def run_what_if(job_id: int) -> str:
+    """Simulate a what-if job; on the queue ``whatif``, which nothing that serves waits for."""
+    return services.carry_out_what_if(job_id)
 
 
 def loop_settings() -> LoopSettings:

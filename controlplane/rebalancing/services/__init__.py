@@ -1,5 +1,6 @@
 """Deciding and remembering; by subject, read as one module."""
 
+from controlplane.rebalancing.services.dry_runs import check_move
 from controlplane.rebalancing.services.leadership import (
     delete_history_before,
     keep_outcomes_cursor,
@@ -33,20 +34,42 @@ from controlplane.rebalancing.services.previews import (
 )
 from controlplane.rebalancing.services.rounds import plan_round, record_rounds, run_round
 from controlplane.rebalancing.services.scaling import carry_out_scaling
+from controlplane.rebalancing.services.what_if import (
+    cancel_what_if,
+    carry_out_what_if,
+    close_lost_what_ifs,
+    start_what_if,
+)
+from controlplane.rebalancing.services.what_if_traces import (
+    QuotaError,
+    WhatIfError,
+    delete_trace,
+    delete_traces_before,
+    record_trace,
+    upload_trace,
+)
 
 __all__ = [
     "MoveError",
     "PolicyCheck",
     "PolicyError",
     "PolicyPreview",
+    "QuotaError",
     "RoundReplay",
+    "WhatIfError",
     "activate_policy_version",
     "apply_outcomes",
+    "cancel_what_if",
     "carry_out_scaling",
+    "carry_out_what_if",
+    "check_move",
     "check_policy",
     "close_lost_migrations",
+    "close_lost_what_ifs",
     "create_policy_version",
     "delete_history_before",
+    "delete_trace",
+    "delete_traces_before",
     "diff_policies",
     "export_policy",
     "import_policy",
@@ -58,9 +81,12 @@ __all__ = [
     "preview_policy",
     "record_manual_answers",
     "record_rounds",
+    "record_trace",
     "replay_round",
     "request_migration",
     "rollback_policy",
     "run_round",
+    "start_what_if",
     "take_epoch",
+    "upload_trace",
 ]

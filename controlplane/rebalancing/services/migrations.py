@@ -126,6 +126,11 @@ def request_migration(
     return row
 
 
+def check_wish(*, request_id: str, source_id: str, destination_id: str) -> None:
+    """Raises :class:`MoveError` where such a move cannot be asked for now."""
+    _check_move(_instance(source_id, "source"), _instance(destination_id, "destination"), request_id)
+
+
 def _check_move(source: Instance, destination: Instance, request_id: str) -> None:
     if source.pk == destination.pk:
         raise MoveError("source and destination are the same instance; name another destination")

@@ -10,6 +10,8 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from controlplane.events.publish import publish
+from controlplane.events.schema import PolicyChanged
 from controlplane.fleet.models import Pool
 from controlplane.rebalancing.models import PolicyVersion
 from controlplane.records.services import audit
@@ -113,6 +115,17 @@ def _switch(
     version.active = True
     version.activated_at, version.activated_by = timezone.now(), actor
     version.save(update_fields=["active", "activated_at", "activated_by", "previous"])
+    publish(
+        PolicyChanged.of(
+            at=version.activated_at,
+            pool=version.pool.name,
+            version=version.version,
+            policy=version.config.get("policy", ""),
+            previous=before.version if before else None,
+            actor=actor,
+            reason=reason,
+        )
+    )
     _audit(
         action,
         version,

@@ -26,6 +26,8 @@ EXAMPLES = [
     ),
     schema.LoopChanged.of(at=NOW, leader="host:1", lease_epoch=2),
     schema.RoundPlanned.of(at=NOW, round_id=1, policy="llumnix", decisions=2),
+    schema.PolicyChanged.of(at=NOW, pool="chat", version=2, policy="llumdeck", previous=None, actor="olga"),
+    schema.WhatIfChanged.of(at=NOW, job_id=1, state="done"),
     schema.AuditAdded.of(at=NOW, entry_id=1, actor="olga", action="x", object_type="y", object_id="z"),
 ]
 
