@@ -483,8 +483,10 @@ class GatewayStatus(Message):
     queued: int
     per_class: list[ClassLatency]
     pid: int = 0
+    served_model: str = ""
+    """What clients ask for to be served here."""
     waiters: list[Waiter] = []
-    """The longest waiting request of its queue, where the policy binds late; none when nothing waits."""
+    """The first fifty of its queue in order, and the one that waits longest; none when nothing waits."""
     queue_tokens: int = 0
     """Demand of everything in its queue."""
 
@@ -498,6 +500,15 @@ class Waiter(msgspec.Struct, kw_only=True):
     waiting_s: float
     """An age, by the gateway's own clock."""
     generated_tokens: int = 0
+    tenant: str = ""
+    needed_tokens: int = 0
+    """What it must have room for to start."""
+    position: int = 0
+    """In this gateway's queue; 1 is next."""
+    why: str = ""
+    """What it waits for, for people."""
+    recovering: bool = False
+    """It lost its instance and goes on from its tokens."""
 
 
 class ClassLatency(msgspec.Struct, kw_only=True):
