@@ -15,6 +15,7 @@ from typing import Protocol
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
 from controlplane.gateway.live_requests import LiveRequest
+from controlplane.gateway.waiting import waiters
 from controlplane.scheduling import filters, policies, queueing
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Dispatch, Hold, Reject
@@ -22,7 +23,7 @@ from controlplane.scheduling.dispatch import refusal
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.queueing import FleetQueue
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot
-from engine_agents.messages import ToAgent
+from engine_agents.messages import ToAgent, Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Router:
 
     def __init__(self, view: FleetView, links: Sender, ledger: Ledger, journal: Journal) -> None:
         self._view, self._links, self._ledger, self._journal = view, links, ledger, journal
-        self.config = SchedulingConfig()
+        self.config = SchedulingConfig.recommended()
         self.classes: Mapping[str, ClassRule] = {}
         self._queue = FleetQueue()
         self._waiting: dict[str, LiveRequest] = {}
@@ -79,7 +80,7 @@ class Router:
     def place(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """Dispatch now if possible, else queue; returns it if nobody can ever take it."""
         profile = live.profile
-        self._enqueue(live, queueing.queue_key(profile, self.config.queue.beta_s_per_token), now_s)
+        self._enqueue(live, queueing.queue_key(profile, self.config), now_s)
         if self.binds_late:
             self._walk(now_s, live.request_id)
             return self._reject_hopeless(live, now_s)
@@ -131,6 +132,27 @@ class Router:
                 break
         return rejected
 
+    # ---------------------------------------------------------------- for people and for the loop
+
+    def waiters(self, now_s: float) -> list[Waiter]:
+        """What waits here, in order, and why."""
+        if not self._waiting:
+            return []
+        snapshot, holes = self._current_snapshot(now_s), self._view.holes(now_s)
+        return waiters(self._queue, self._waiting, snapshot, self._ledger, self.config, holes, now_s)
+
+    @property
+    def queue_tokens(self) -> int:
+        """Demand of all that wait here."""
+        return self._queue.tokens()
+
+    def reorder(self, live: LiveRequest, now_s: float) -> None:
+        """Its class has changed: it takes its new place, should it wait."""
+        if live.request_id not in self._waiting:
+            return
+        self.remove(live)
+        self._enqueue(live, queueing.queue_key(live.profile, self.config), now_s)
+
     # ---------------------------------------------------------------- inside
 
     def _enqueue(self, live: LiveRequest, key_s: float, now_s: float) -> None:
@@ -155,8 +177,9 @@ class Router:
     def _walk(self, now_s: float, request_id: str = "") -> None:
         """Late binding: whatever can start somewhere now leaves the queue."""
         snapshot = self._current_snapshot(now_s)
+        holes = self._view.holes(now_s)
         for decision in queueing.next_dispatches(
-            self._queue, snapshot, self._ledger, self.config, request_id=request_id
+            self._queue, snapshot, self._ledger, self.config, holes=holes, request_id=request_id
         ):
             self._bind(self._waiting[decision.request_id], decision, now_s)
 

@@ -21,6 +21,7 @@ POLICY_NAMES = (
     "llumnix_ledger",
     "llumdeck",
 )
+DEFAULT_POLICY = "llumdeck"
 REQUEST_ORDERS = ("shortest", "latest", "longest")
 
 
@@ -66,8 +67,12 @@ class QueueConfig:
 
     beta_s_per_token: float = _number(0.02, 0.0, 10.0)
     """Order is arrival + beta x prompt tokens; 0 is first come, first served."""
+    beta_limit_s: float = _number(10.0, 0.0, 86_400.0)
+    """How much later length may make a request at most, however long it is: nobody is put off for ever."""
     enough_tokens: float = _number(24.0, 0.0, 1_000_000.0)
     """Room per request at which an instance has enough; above it the calmest instance is taken."""
+    reserve_tokens: float = _number(24.0, 0.0, 1_000_000.0)
+    """While pre-empted requests wait: room per request that must be left where anyone starts; 0 = off."""
     max_skips: int = _number(64, 0, 100_000)
     """How many requests that fit nowhere a walk may pass over."""
     hole_after_s: float = _number(10.0, 0.0, 86_400.0)
@@ -151,9 +156,9 @@ class ScalingConfig:
 
 @dataclass(frozen=True, slots=True)
 class SchedulingConfig:
-    """Everything the core is told. Use :meth:`for_policy` or :meth:`from_dict` for a policy's own numbers."""
+    """Everything the core is told. The other ways in give a policy's own numbers."""
 
-    policy: str = _choice("llumnix", POLICY_NAMES)
+    policy: str = _choice(DEFAULT_POLICY, POLICY_NAMES)
     dispatch: DispatchConfig = field(default_factory=DispatchConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     rescheduling: ReschedulingConfig = field(default_factory=ReschedulingConfig)
@@ -161,6 +166,11 @@ class SchedulingConfig:
 
     def __post_init__(self) -> None:
         _check(self, "")
+
+    @classmethod
+    def recommended(cls) -> Self:
+        """What a fleet runs by until somebody decides otherwise."""
+        return cls.for_policy(DEFAULT_POLICY)
 
     @classmethod
     def for_policy(cls, policy: str, **parts: Mapping[str, Any]) -> Self:
@@ -175,7 +185,7 @@ class SchedulingConfig:
         """
         if not isinstance(data, Mapping):
             raise ConfigError("config", f"must be a mapping, got {type(data).__name__}")
-        policy = data.get("policy", "llumnix")
+        policy = data.get("policy", DEFAULT_POLICY)
         if policy not in POLICY_NAMES:
             raise ConfigError("policy", f"must be one of {', '.join(POLICY_NAMES)}; got {policy!r}")
         config: Self = _read(cls(policy=policy, **PRESETS.get(policy, {})), data, "")

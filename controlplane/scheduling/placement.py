@@ -32,13 +32,21 @@ class Queued(NamedTuple):
 class Desk:
     """One instance during a walk: what is left there after what the walk has already given it."""
 
-    __slots__ = ("instance", "requests", "room", "unprefilled")
+    __slots__ = ("instance", "requests", "reserve_tokens", "room", "unprefilled")
 
-    def __init__(self, instance: InstanceSnapshot, room: float, requests: int, unprefilled: int) -> None:
+    def __init__(
+        self,
+        instance: InstanceSnapshot,
+        room: float,
+        requests: int,
+        unprefilled: int,
+        reserve_tokens: float = 0.0,
+    ) -> None:
         self.instance = instance
         self.room = room
         self.requests = requests
         self.unprefilled = unprefilled
+        self.reserve_tokens = reserve_tokens
 
     def give(self, tokens: int) -> None:
         """A request of ``tokens`` is bound to it."""
@@ -47,23 +55,31 @@ class Desk:
         self.unprefilled += tokens
 
 
-def desks(instances: Iterable[InstanceSnapshot], ledger: Ledger, config: SchedulingConfig) -> list[Desk]:
+def desks(
+    instances: Iterable[InstanceSnapshot],
+    ledger: Ledger,
+    config: SchedulingConfig,
+    reserve_tokens: float = 0.0,
+) -> list[Desk]:
     """What a walk sees of ``instances``, the ledger included: room, requests, prompts to prefill."""
     accounted = config.dispatch.in_flight_accounting is not False
     watermark = config.dispatch.watermark_share
     rows = []
     for instance in instances:
         tokens, requests = ledger.in_flight(instance.instance_id) if accounted else (0, 0)
-        rows.append(_desk(instance, tokens, requests, watermark))
+        rows.append(_desk(instance, tokens, requests, watermark, reserve_tokens))
     return rows
 
 
-def _desk(instance: InstanceSnapshot, tokens: int, requests: int, watermark_share: float) -> Desk:
+def _desk(
+    instance: InstanceSnapshot, tokens: int, requests: int, watermark_share: float, reserve_tokens: float
+) -> Desk:
     return Desk(
         instance,
         room_tokens(instance, tokens, watermark_share),
         instance.running + instance.waiting + requests,
         instance.unprefilled_tokens + tokens,
+        reserve_tokens,
     )
 
 
@@ -91,6 +107,12 @@ def refusal(
     demand = demand_tokens(entry.tokens, instance.block_size_tokens)
     if desk.room < demand:
         return "no_room"
+    if (
+        desk.reserve_tokens
+        and desk.requests
+        and desk.room - demand < desk.reserve_tokens * (desk.requests + 1)
+    ):
+        return "reserve"
     limit = config.dispatch.unprefilled_limit_tokens
     if limit and desk.unprefilled and desk.unprefilled + entry.tokens > limit:
         return "prefill_limit"
@@ -191,10 +213,11 @@ def pick_one(
     config: SchedulingConfig,
     classes: Classes,
     holes: Mapping[str, str],
+    reserve_tokens: float = 0.0,
 ) -> Desk | None:
     """:func:`pick` for one request alone: once one has enough room, only calmer ones are looked at."""
     if _target_tokens(entry, classes) is not None:
-        return pick(desks(instances, ledger, config), entry, config, classes, holes)
+        return pick(desks(instances, ledger, config, reserve_tokens), entry, config, classes, holes)
     chosen: Desk | None = None
     top: Value = (0.0, 0.0, 0.0)
     calmest = 0.0
@@ -212,7 +235,7 @@ def pick_one(
         value = (per_request if per_request < enough else enough, calm, left)
         if left < 0.0 or (chosen is not None and value < top):
             continue
-        desk = _desk(instance, tokens, sent, watermark)
+        desk = _desk(instance, tokens, sent, watermark, reserve_tokens)
         if _better(desk, value, chosen, top) and not refusal(desk, entry, config, classes, holes):
             chosen, top = desk, value
             calmest = calm if per_request >= enough else 0.0

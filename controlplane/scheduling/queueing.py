@@ -28,9 +28,10 @@ from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, 
 LOWEST_RANK = 1_000_000
 
 
-def queue_key(request: RequestProfile, beta_s_per_token: float) -> float:
-    """Arrival + beta x prompt tokens."""
-    return request.arrived_at_s + beta_s_per_token * request.prompt_tokens
+def queue_key(request: RequestProfile, config: SchedulingConfig) -> float:
+    """Arrival + beta x prompt tokens, within the limit of what length may cost."""
+    queue = config.queue
+    return request.arrived_at_s + min(queue.beta_s_per_token * request.prompt_tokens, queue.beta_limit_s)
 
 
 def rehome_key(request: RequestProfile, now: float, config: SchedulingConfig) -> float:
@@ -78,6 +79,7 @@ class FleetQueue:
         self._by_id: dict[str, Queued] = {}
         self._number = 0
         self._tokens = 0
+        self._preempted = 0
 
     def __len__(self) -> int:
         return len(self._order)
@@ -101,6 +103,7 @@ class FleetQueue:
         insort(self._order, entry)
         self._by_id[request.request_id] = entry
         self._tokens += tokens
+        self._preempted += request.generated_tokens > 0
         return entry
 
     def remove(self, request_id: str) -> bool:
@@ -110,11 +113,16 @@ class FleetQueue:
             return False
         del self._order[bisect_left(self._order, entry)]
         self._tokens -= entry.tokens
+        self._preempted -= entry.request.generated_tokens > 0
         return True
 
     def tokens(self) -> int:
         """Demand of all who wait."""
         return self._tokens
+
+    def preempted(self) -> int:
+        """How many of them had begun and lost their memory: above 0, the fleet is short of it."""
+        return self._preempted
 
     def longest_waiting(self) -> RequestProfile | None:
         """The request that arrived first, what the loop may open a hole for."""
@@ -144,11 +152,16 @@ def next_dispatches(
     """
     if instances is None:
         instances = snapshot.instances
+    reserve = config.queue.reserve_tokens if queue.preempted() else 0.0
     if request_id:
         only = queue.get(request_id)
-        chosen = pick_one(instances, only, ledger, config, snapshot.classes, holes or {}) if only else None
+        chosen = (
+            pick_one(instances, only, ledger, config, snapshot.classes, holes or {}, reserve)
+            if only
+            else None
+        )
         return [Dispatch(request_id, chosen.instance.instance_id, rule)] if chosen is not None else []
-    rows = desks(instances, ledger, config)
+    rows = desks(instances, ledger, config, reserve)
     if not rows:
         return []
     bound: list[Dispatch] = []

@@ -178,9 +178,7 @@ class _Simulation:
         if request.prompt_tokens + request.output_tokens > self.longest_tokens:
             self._reject(sequence, now)
         elif self.late:
-            self._enqueue(
-                profile, sequence, queueing.queue_key(profile, self.policy.queue.beta_s_per_token), now
-            )
+            self._enqueue(profile, sequence, queueing.queue_key(profile, self.policy), now)
         else:
             self._bind_now(profile, sequence, now)
 
@@ -305,7 +303,7 @@ class _Simulation:
     def _returned(self, now: float, sequence: Sequence) -> None:
         """The instance had no room after all."""
         profile = self._profile(sequence)
-        self._enqueue(profile, sequence, queueing.queue_key(profile, self.policy.queue.beta_s_per_token), now)
+        self._enqueue(profile, sequence, queueing.queue_key(profile, self.policy), now)
 
     def _rehome(self, now: float, sequence: Sequence) -> None:
         """An instance had to pre-empt it: its cache is lost, so any instance is as good."""

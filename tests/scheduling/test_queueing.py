@@ -15,8 +15,9 @@ CONFIG = SchedulingConfig.for_policy("llumdeck")
 
 def queue_of(*requests, beta: float = 0.02) -> FleetQueue:
     queue = FleetQueue()
+    config = SchedulingConfig.for_policy("llumdeck", queue={"beta_s_per_token": beta})
     for each in requests:
-        queue.add(each, queueing.rank_of(each.slo_class, CLASSES), queue_key(each, beta))
+        queue.add(each, queueing.rank_of(each.slo_class, CLASSES), queue_key(each, config))
     return queue
 
 
@@ -41,6 +42,30 @@ def test_beta_zero_is_first_come_first_served() -> None:
     assert [entry.request.request_id for entry in queue] == ["long", "short"]
 
 
+def test_length_puts_nobody_off_for_longer_than_its_limit() -> None:
+    limit = CONFIG.queue.beta_limit_s
+    assert queue_key(request(tokens=100_000, at_s=3.0), CONFIG) == 3.0 + limit
+    patient = queue_of(request("huge", 100_000, at_s=0.0), request("short", 1, at_s=limit + 1.0))
+    assert [entry.request.request_id for entry in patient] == ["huge", "short"]
+
+
+def test_while_preempted_requests_wait_nobody_starts_where_memory_would_end_at_once() -> None:
+    tight = instance("a", used_tokens=7500, running=40)
+    fresh, ousted = request("fresh", 100), request("ousted", 5000, generated_tokens=900)
+    assert bound(queue_of(fresh), cluster(tight)) == [("fresh", "a")]
+    queue = queue_of(fresh, ousted)
+    assert queue.preempted() == 1
+    assert bound(queue, cluster(tight)) == []
+    assert bound(queue, cluster(tight), request_id="fresh") == []
+    queue.remove("ousted")
+    assert bound(queue, cluster(tight)) == [("fresh", "a")]
+
+
+def test_an_empty_instance_takes_anyone_whatever_the_reserve() -> None:
+    huge = request("huge", 7900, generated_tokens=100)
+    assert bound(queue_of(huge), cluster(instance("a"))) == [("huge", "a")]
+
+
 def test_the_queue_forgets_what_is_removed() -> None:
     queue = queue_of(request("a", 10), request("b", 20))
     assert queue.tokens() == 30
@@ -62,7 +87,7 @@ def test_the_longest_waiting_is_the_first_arrival_not_the_first_in_order() -> No
 def test_a_preempted_request_returns_ahead_of_new_ones_later_the_more_it_must_recompute() -> None:
     now = 100.0
     light, heavy = request(tokens=10, generated_tokens=10), request(tokens=10, generated_tokens=400)
-    fresh = queue_key(request(tokens=20, at_s=now), CONFIG.queue.beta_s_per_token)
+    fresh = queue_key(request(tokens=20, at_s=now), CONFIG)
     assert rehome_key(light, now, CONFIG) < fresh
     assert rehome_key(light, now, CONFIG) < rehome_key(heavy, now, CONFIG)
 
