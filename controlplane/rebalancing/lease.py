@@ -42,3 +42,8 @@ class Lease:
         """Who leads; empty if nobody does. Raises ``RedisError``."""
         value = cast(bytes | None, self._client.get(self._key))
         return value.decode() if value else ""
+
+
+def lease_holder() -> str:
+    """Who leads, for those who do not want to; empty if nobody does. Raises ``RedisError``."""
+    return Lease(redis_client.shared(timeout_s=1.0), owner="", ttl_ms=0).holder()

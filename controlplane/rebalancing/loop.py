@@ -48,7 +48,8 @@ from controlplane.scheduling.policies import PlanState
 from engine_agents.messages import GatewayStatus, RequestInfo
 
 SYNC_S = 1.0
-LONGEST_BACKOFF_S = 2.0
+LONGEST_BACKOFF_TICKS = 2
+"""Redis that is away is asked so often: what heals must be noticed within a few ticks."""
 STATUS_TTL_S = 3_600
 CLOSE_LIMIT_S = 3.0
 MAX_COMMANDED = 5_000
@@ -140,6 +141,10 @@ class RebalancingLoop:
         except redis_client.RedisError as error:
             logger.info("the lease could not be given back (%s); it ends by itself", type(error).__name__)
 
+    def close(self) -> None:
+        """Let go of what a candidate holds; it is not used again."""
+        self._client.close()
+
     def run(self, stop: threading.Event) -> str:
         """Lead until stopped or replaced; returns why it ended. Never raises for an outage."""
         if not self._lead_through_outages(stop):
@@ -176,7 +181,7 @@ class RebalancingLoop:
                     return "the lease was lost"
             except (redis_client.RedisError, OSError) as error:
                 self.degraded.failed("redis", type(error).__name__, wall_s=time.time())
-                backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s or self.settings.interval_s)
+                backoff_s = LONGEST_BACKOFF_TICKS * self.settings.interval_s
             stop.wait(max(backoff_s, self._rest_s(started_s)))
         return "stopped"
 
@@ -189,7 +194,6 @@ class RebalancingLoop:
         return interval_s - spent_s % interval_s
 
     def _lead_through_outages(self, stop: threading.Event) -> bool:
-        wait_s = self.settings.interval_s
         while not stop.is_set():
             be_impatient_with_the_database()
             try:
@@ -199,8 +203,7 @@ class RebalancingLoop:
             except DatabaseError as error:
                 connection.close()
                 self.degraded.failed("database", type(error).__name__, wall_s=time.time())
-            stop.wait(wait_s)
-            wait_s = min(LONGEST_BACKOFF_S, 2 * wait_s)
+            stop.wait(LONGEST_BACKOFF_TICKS * self.settings.interval_s)
         return False
 
     # ----------------------------------------------------------- a tick

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -20,17 +21,25 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
+from controlplane import redis_client
 from controlplane.fleet.ray_agents import connection, ray_agents
 from controlplane.fleet.reports import Limits
 from controlplane.rebalancing import services
+from controlplane.rebalancing.lease import lease_holder
 from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
+from controlplane.rebalancing.patience import Patience
 from controlplane.records.services import delete_requests_before
 
-LEAD_EXPIRES_S = 4.0
+STAND_BY_S = 1.0
+"""Between two looks of a worker at whether somebody leads."""
+MIGRATION_LOST_AFTER_S = 120.0
 
 logger = logging.getLogger(__name__)
 stopping = threading.Event()
 """Set when this worker is asked to end; a warm shutdown would otherwise wait for the endless task."""
+_leading = threading.Lock()
+_moves_patience = Patience(MIGRATION_LOST_AFTER_S)
+_what_if_patience = Patience(settings.WHAT_IF_TIMEOUT_S + 60.0)
 
 
 @worker_shutting_down.connect
@@ -39,22 +48,48 @@ def stop_the_loop(**_: Any) -> None:
 
 
 @worker_ready.connect
-def lead_at_once(sender: Any, **_: Any) -> None:
-    """A worker of the queue ``loop`` need not wait for the next word of beat."""
+def stand_by(sender: Any, **_: Any) -> None:
+    """A worker of the queue ``loop`` waits for no message: it leads as soon as nobody does.
+
+    What beat sends has an expiry, which a worker whose clock is ahead would always find past.
+    """
     if "loop" in sender.app.amqp.queues.consume_from:
-        run_rebalancing_loop.apply_async(expires=LEAD_EXPIRES_S)
+        settle_garbage()
+        threading.Thread(target=_stand_by, name="stand-by", daemon=True).start()
+
+
+def _stand_by() -> None:
+    while not stopping.is_set():
+        try:
+            if not lease_holder():
+                lead()
+        except redis_client.RedisError as error:
+            logger.info("standing by without Redis: %s", type(error).__name__)
+        except Exception:
+            logger.exception("the rebalancing loop failed; it is begun again")
+        stopping.wait(STAND_BY_S)
 
 
 @shared_task(ignore_result=True, acks_late=False)
 def run_rebalancing_loop() -> str:
     """Lead until this worker stops, or return at once because another leads. Sent by beat every 5 s."""
-    connection.ready(timeout_s=0.0)
-    settle_garbage()
-    loop = RebalancingLoop(owner=_owner(), agents=ray_agents(), settings=loop_settings())
-    ended = loop.run(stopping)
-    if loop.epoch:
-        logger.info("rebalancing loop ended: %s", ended)
-    return ended
+    return lead()
+
+
+def lead() -> str:
+    """Lead while the lease can be had; one loop per process. Returns why it ended."""
+    if not _leading.acquire(blocking=False):
+        return "leads already"
+    try:
+        connection.ready(timeout_s=0.0)
+        loop = RebalancingLoop(owner=_owner(), agents=ray_agents(), settings=loop_settings())
+        ended = loop.run(stopping)
+        loop.close()
+        if loop.epoch:
+            logger.info("rebalancing loop ended: %s", ended)
+        return ended
+    finally:
+        _leading.release()
 
 
 @shared_task(ignore_result=True)
@@ -69,8 +104,10 @@ def delete_expired_history() -> None:
 @shared_task(ignore_result=True)
 def close_lost_migrations() -> int:
     """End migrations whose source will never report, and simulations whose worker died."""
-    now = timezone.now()
-    return services.close_lost_migrations(now=now) + services.close_lost_what_ifs(now=now)
+    now_s, now = time.monotonic(), timezone.now()
+    return services.close_lost_migrations(
+        patience=_moves_patience, now_s=now_s, now=now
+    ) + services.close_lost_what_ifs(patience=_what_if_patience, now_s=now_s, now=now)
 
 
 @shared_task(ignore_result=True, acks_late=False)

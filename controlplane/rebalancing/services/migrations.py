@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,13 +17,13 @@ from controlplane.fleet.agents import MoveCommand
 from controlplane.fleet.live_status import SeenStatus
 from controlplane.fleet.models import Instance
 from controlplane.rebalancing.models import RequestMigration
+from controlplane.rebalancing.patience import Patience
 from controlplane.records.services import audit
 from engine_agents.messages import MigrateOut, MigrateOutAnswer, MigrationOutcome
 
 State = RequestMigration.State
 MANUAL_RULE = "manual"
 MANUAL_BUDGET_TOKENS = 2**31 - 1
-LOST_AFTER = timedelta(seconds=120)
 
 
 class MoveError(ValueError):
@@ -172,15 +172,18 @@ def manual_command(row: RequestMigration, seen: Sequence[SeenStatus], *, epoch: 
     return MoveCommand(row.source, message)
 
 
-def close_lost_migrations(*, now: datetime) -> int:
-    """End migrations of which nothing was heard for too long (their source died); returns how many."""
-    lost = list(
-        RequestMigration.objects.filter(started_at__lt=now - LOST_AFTER).exclude(
-            state__in=RequestMigration.FINAL_STATES
-        )
-    )
+def close_lost_migrations(*, patience: Patience, now_s: float, now: datetime) -> int:
+    """End migrations of which nothing was heard for too long (their source died); returns how many.
+
+    How long is judged by ``patience`` on the monotonic ``now_s``: a clock that was set does not end moves.
+    """
+    begun = {
+        row.migration_id: row
+        for row in RequestMigration.objects.exclude(state__in=RequestMigration.FINAL_STATES)
+    }
+    lost = [begun[name] for name in patience.overdue(begun, now_s=now_s)]
     for row in lost:
-        row.lose(f"no word from {row.source} for {LOST_AFTER.seconds} s", now=now)
+        row.lose(f"no word from {row.source} for {patience.limit_s:.0f} s", now=now)
     RequestMigration.objects.bulk_update(lost, ["state", "reason", "finished_at"])
     publish(*(migration_event(row, at=now) for row in lost))
     return len(lost)

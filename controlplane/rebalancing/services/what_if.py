@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from controlplane.events.publish import publish
 from controlplane.events.schema import WhatIfChanged
 from controlplane.fleet.models import Instance, Pool
 from controlplane.rebalancing.models import PolicyVersion, WhatIfJob, WhatIfTrace
+from controlplane.rebalancing.patience import Patience
 from controlplane.rebalancing.services.what_if_traces import QuotaError, WhatIfError
 from controlplane.records.services import audit
 from controlplane.scheduling.config import ConfigError, SchedulingConfig
@@ -34,7 +35,6 @@ POLICIES = 2
 MAX_INSTANCES = 64
 MEMORY_LIMIT_BYTES = 2 * 2**30
 LOOK_EVERY_S = 0.5
-LOST_AFTER = timedelta(seconds=60)
 MAX_ANSWER_BYTES = 4 * 2**20
 MODULE = "controlplane.simulator.what_if"
 
@@ -244,10 +244,10 @@ def _close(job_id: int, result: dict[str, Any], problem: str) -> str:
     return str(job.state)
 
 
-def close_lost_what_ifs(*, now: datetime) -> int:
+def close_lost_what_ifs(*, patience: Patience, now_s: float, now: datetime) -> int:
     """Jobs whose worker died with them are told so; returns how many."""
-    limit = now - timedelta(seconds=settings.WHAT_IF_TIMEOUT_S) - LOST_AFTER
-    lost = list(WhatIfJob.objects.filter(state=WhatIfJob.State.RUNNING, started_at__lt=limit))
+    running = {job.pk: job for job in WhatIfJob.objects.filter(state=WhatIfJob.State.RUNNING)}
+    lost = [running[key] for key in patience.overdue(running, now_s=now_s)]
     for job in lost:
         job.fail("its worker ended before it did; start it again", now=now)
         job.save(update_fields=["state", "problem", "finished_at"])

@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.rebalancing import services
 from controlplane.rebalancing.models import RequestMigration
+from controlplane.rebalancing.patience import Patience
 from controlplane.rebalancing.services import MoveError
 from controlplane.records.models import AuditEntry
 from engine_agents.messages import StageRecord
@@ -65,8 +66,12 @@ def test_a_changed_migration_is_announced_once_per_batch(sent_events, django_cap
 
 def test_a_migration_whose_source_died_is_closed_and_says_so():
     services.apply_outcomes([outcome("old", "copying"), outcome("done", "done")])
-    assert services.close_lost_migrations(now=NOW + timedelta(seconds=100)) == 0
-    assert services.close_lost_migrations(now=NOW + timedelta(seconds=121)) == 1
+    patience, an_hour_on = Patience(120.0), NOW + timedelta(hours=1)
+    found = [
+        services.close_lost_migrations(patience=patience, now_s=now_s, now=an_hour_on)
+        for now_s in (0.0, 119.0, 121.0)
+    ]
+    assert found == [0, 0, 1]
     row = RequestMigration.objects.get(migration_id="old")
     assert (row.state, row.reason) == ("aborted", "no word from chat-1 for 120 s")
 

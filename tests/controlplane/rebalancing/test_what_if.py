@@ -12,6 +12,7 @@ import pytest
 
 from controlplane.rebalancing import services
 from controlplane.rebalancing.models import WhatIfJob, WhatIfTrace
+from controlplane.rebalancing.patience import Patience
 from controlplane.records.models import AuditEntry, RequestRecord
 from tests.controlplane import builders
 from tests.controlplane.builders import NOW
@@ -166,8 +167,9 @@ def test_a_cancelled_job_is_not_begun(chat_pool):
 def test_a_job_whose_worker_died_is_told_so(chat_pool, settings):
     asked = job(chat_pool)
     WhatIfJob.objects.update(state="running", started_at=NOW)
-    assert services.close_lost_what_ifs(now=NOW + timedelta(seconds=100)) == 0
-    assert services.close_lost_what_ifs(now=NOW + timedelta(hours=1)) == 1
+    patience = Patience(180.0)
+    assert services.close_lost_what_ifs(patience=patience, now_s=0.0, now=NOW) == 0
+    assert services.close_lost_what_ifs(patience=patience, now_s=181.0, now=NOW) == 1
     asked.refresh_from_db()
     assert (asked.state, asked.problem) == ("failed", "its worker ended before it did; start it again")
 
