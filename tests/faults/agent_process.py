@@ -41,6 +41,7 @@ class Door:
     def __init__(self, server: AgentServer) -> None:
         self._server = server
         self.stopping = False
+        self._taken: list[Any] = []
 
     async def answer(self, data: bytes) -> bytes:
         name, *arguments = msgspec.msgpack.decode(data)
@@ -83,6 +84,25 @@ class Door:
         """Tell gateways another address than the real one, to put a relay between."""
         self._server.data_endpoint = endpoint
         self._server.touch()
+
+    async def do_squeeze(self) -> int:
+        """Take every free KV block away, as if others held them; :meth:`do_release` gives them back."""
+        engine: Any = self._server.engine
+        serving = engine.serving
+        pool = serving.scheduler.kv_cache_manager.block_pool
+
+        def take() -> None:
+            self._taken += pool.get_new_blocks(pool.get_num_free_blocks())
+
+        await asyncio.wrap_future(serving.thread.call(take))
+        return len(self._taken)
+
+    async def do_release(self) -> None:
+        engine: Any = self._server.engine
+        serving, taken = engine.serving, self._taken
+        self._taken = []
+        pool = serving.scheduler.kv_cache_manager.block_pool
+        await asyncio.wrap_future(serving.thread.call(lambda: pool.free_blocks(taken)))
 
     def do_stop(self) -> None:
         self.stopping = True

@@ -24,6 +24,7 @@ from engine_agents.messages import MigrateOut, MigrateOutAnswer, encode
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 90.0
 ANSWER_LIMIT_MS = 30_000
+PIECE_MS = 200
 
 
 class AgentGoneError(Exception):
@@ -57,8 +58,11 @@ class Agent:
             socket.linger = 0
             socket.connect(f"ipc://{self._control}")
             socket.send(msgspec.msgpack.encode([command, *arguments]))
-            if not socket.poll(limit_ms):
-                raise AgentGoneError(f"{self.name} does not answer {command!r}")
+            waited_ms = 0
+            while not socket.poll(PIECE_MS):
+                waited_ms += PIECE_MS
+                if waited_ms >= limit_ms or not self.alive():
+                    raise AgentGoneError(f"{self.name} does not answer {command!r}")
             good, result = msgspec.msgpack.decode(socket.recv())
         if not good:
             raise ValueError(result)
@@ -77,6 +81,10 @@ class Agent:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
         return False
+
+    def ready(self) -> bool:
+        """It lives, is not held up, and has its engine loaded."""
+        return self.alive() and not self.is_stopped() and Path(self._control).exists()
 
     def is_stopped(self) -> bool:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

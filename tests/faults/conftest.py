@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from tests.faults.trials import Stage
 
 FIRST_SEED = 101
+LEAVERS = 1000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--fault-seeds", type=int, default=1, help="seeds per fault (default 1)")
+    group.addoption("--fault-seeds", type=int, default=0, help="the long form, with so many seeds per fault")
     group.addoption("--first-seed", type=int, default=FIRST_SEED, help=f"default {FIRST_SEED}")
     group.addoption("--paced-factor", type=int, default=1, help="so many times more on paced engines")
     group.addoption("--faults-json", type=Path, default=None, help="write the matrix there")
@@ -29,8 +30,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``seed`` runs once per seed."""
     if "seed" in metafunc.fixturenames:
         first = option(metafunc.config, "--first-seed", FIRST_SEED)
-        count = option(metafunc.config, "--fault-seeds", 1)
+        count = max(1, option(metafunc.config, "--fault-seeds", 0))
         metafunc.parametrize("seed", range(first, first + count))
+    if "leavers" in metafunc.fixturenames:
+        metafunc.parametrize("leavers", [LEAVERS if option(metafunc.config, "--fault-seeds", 0) else 40])
+    variants = getattr(metafunc.function, "variants", ())
+    if variants:
+        long_form = option(metafunc.config, "--fault-seeds", 0) > 0
+        metafunc.parametrize("variant", variants if long_form else variants[-1:])
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:

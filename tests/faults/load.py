@@ -30,7 +30,7 @@ class Shape:
     """What a paced engine does not do."""
 
 
-LONG = {"max_tokens": 260, "ignore_eos": True}
+LONG = {"max_tokens": 220, "ignore_eos": True}
 SHAPES = (
     Shape("greedy", {"temperature": 0, **LONG}),
     Shape("long prompt", {"temperature": 0, **LONG}, prompt_tokens=700),
@@ -44,8 +44,8 @@ SHAPES = (
             "frequency_penalty": 0.4,
             "presence_penalty": 0.3,
             "repetition_penalty": 1.1,
-            "min_tokens": 200,
-            "max_tokens": 260,
+            "min_tokens": 180,
+            "max_tokens": 220,
         },
         vllm_only=True,
     ),
@@ -56,7 +56,7 @@ SHAPES = (
         {
             "temperature": 0.8,
             "seed": 5,
-            "max_tokens": 260,
+            "max_tokens": 220,
             "structured_outputs": {"regex": "(alpha|beta|gamma|delta)( (alpha|beta|gamma|delta)){60}"},
         },
         vllm_only=True,

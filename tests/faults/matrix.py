@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 PROPERTY = "fault trial"
+Test = TypeVar("Test", bound=Callable[..., object])
+
+
+def varied(*names: str) -> Callable[[Test], Test]:
+    """The test takes ``variant``: each of these in the long form, one of them in ``make test``."""
+
+    def note(test: Test) -> Test:
+        test.variants = names  # type: ignore[attr-defined]
+        return test
+
+    return note
 
 
 @dataclass

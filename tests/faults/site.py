@@ -7,7 +7,9 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from django.test import override_settings
 from controlplane.gateway.entries import Entry
 from controlplane.gateway.fleet_view import FleetView, StatusFeed
 from controlplane.gateway.live_requests import LiveRequest
+from controlplane.scheduling.config import SchedulingConfig
 from engine_agents.config import AgentConfig
 from engine_agents.messages import InstanceStatus, MigrateOut, MigrationOutcome, split_engine_id
 from tests.faults.agents import Agent, AgentGoneError, Nursery, wait_until
@@ -25,6 +28,7 @@ from tests.faults.load import Answer, Ask, Clients
 from tests.faults.relay import Relay
 from tests.gateway.harness import MODEL, POOL, Build, Fleet, LoopThread
 
+NAMES = ("a", "b", "c")
 KV_MEMORY_BYTES = 64 * 2**20
 RESERVATION_TTL_S = 3.0
 ENGINE_ARGS: dict[str, dict[str, Any]] = {
@@ -49,6 +53,9 @@ class Site(Fleet):
         self._numbers = itertools.count(1)
         self.epoch = 1
         super().__init__(str(model), build_front, {"max_model_len": 2048, "dtype": "float32"})
+        # So that every instance has something to lose, however old the reports.
+        self.rules = replace(self.rules, config=SchedulingConfig(policy="least_outstanding"))
+        self.loop.call(self.gateway.router.reconfigure, self.rules.config, {})
         self._clients_loop = LoopThread()
         self.clients = Clients(self.url)
 
@@ -76,17 +83,24 @@ class Site(Fleet):
         }
         return AgentConfig(**{**settings, **changes})
 
-    def ensure(self, *names: str) -> None:
-        """All of them serve and the gateway can use them; the dead are replaced, the stopped let go on."""
-        for name in names:
+    def cast(self, count: int, rng: random.Random) -> list[str]:
+        """So many agents that serve; the dead are being replaced meanwhile, the stopped go on."""
+        for name in NAMES:
             agent = self.procs.get(name)
-            if agent is not None and agent.alive() and agent.is_stopped():
-                agent.go_on()
             if agent is None or not agent.alive():
-                self.procs[name] = self.nursery.start(name, self.config(name))
-        for name in names:
-            self.procs[name].wait_ready()
-        self.wait_usable(*names)
+                self.start(name)
+        wait_until(lambda: len(self.ready()) >= count, f"{count} agents to serve")
+        chosen = rng.sample(self.ready(), count)
+        self.wait_usable(*chosen)
+        return chosen
+
+    def start(self, name: str) -> Agent:
+        """A new process; returns at once."""
+        self.procs[name] = self.nursery.start(name, self.config(name))
+        return self.procs[name]
+
+    def ready(self) -> list[str]:
+        return [name for name, agent in sorted(self.procs.items()) if agent.ready()]
 
     def wait_usable(self, *names: str) -> None:
         for name in names:
@@ -102,9 +116,6 @@ class Site(Fleet):
         relay = Relay(target)
         self.relays.append(relay)
         return relay
-
-    def others(self, name: str) -> list[str]:
-        return [other for other in sorted(self.procs) if other != name and self.procs[other].alive()]
 
     def status(self, name: str) -> InstanceStatus:
         raw = self.redis.hget(f"{self._prefix}status", name)
@@ -177,6 +188,10 @@ class Site(Fleet):
         """One after the other: nothing disturbs anything."""
         return [self._clients_loop.run(self.clients.one(Answer(ask))) for ask in asks]
 
+    def stream_one(self, answer: Answer) -> Future[Answer]:
+        """One more stream in the background; cancelling it closes its connection."""
+        return asyncio.run_coroutine_threadsafe(self.clients.one(answer), self._clients_loop.loop)
+
     @contextmanager
     def streaming(self, asks: Sequence[Ask]) -> Iterator[list[Answer]]:
         """All at once, in the background; on leaving all have ended."""
@@ -197,9 +212,8 @@ class Site(Fleet):
     def held(self) -> dict[str, dict[str, int]]:
         """What each living agent still holds; empty when all is back."""
         found = {}
-        for name, agent in self.procs.items():
-            if not agent.alive():
-                continue
+        for name in self.ready():
+            agent = self.procs[name]
             try:
                 load = agent.ask("load")
             except AgentGoneError:
@@ -211,18 +225,14 @@ class Site(Fleet):
                 found[name] = left
         return found
 
-    def total_blocks(self) -> dict[str, int]:
-        return {name: agent.ask("describe")["info"]["total_blocks"] for name, agent in self.procs.items()}
-
     def owners(self) -> dict[str, list[str]]:
         """By request: where it runs or waits to run (not: frozen, arriving)."""
         found: dict[str, list[str]] = {}
-        for name, agent in self.procs.items():
-            if agent.alive() and not agent.is_stopped():
-                for row in agent.ask("requests"):
-                    if row["state"] in ("running", "waiting", "preempted"):
-                        request_id = split_engine_id(row["engine_id"])[0]
-                        found.setdefault(request_id, []).append(name)
+        for name in self.ready():
+            for row in self.procs[name].ask("requests"):
+                if row["state"] in ("running", "waiting", "preempted"):
+                    request_id = split_engine_id(row["engine_id"])[0]
+                    found.setdefault(request_id, []).append(name)
         return found
 
     def disarm(self) -> None:
@@ -231,10 +241,12 @@ class Site(Fleet):
             relay.close()
         self.relays.clear()
         for agent in self.procs.values():
-            if agent.alive():
-                if agent.is_stopped():
-                    agent.go_on()
-                agent.arm("")
+            if agent.alive() and agent.is_stopped():
+                agent.go_on()
+        for name in self.ready():
+            with suppress(AgentGoneError):
+                self.procs[name].arm("")
+                self.procs[name].ask("repair")
 
     def close(self) -> None:
         self.disarm()

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 from controlplane.gateway.entries import Entry
 from engine_agents.messages import MigrateOut
-from tests.faults.agents import wait_until
+from tests.faults.agents import Agent, wait_until
 from tests.faults.load import SHAPES, Answer, Ask, compare, draw
 from tests.faults.matrix import Matrix, Trial
+from tests.faults.relay import Relay
 from tests.faults.site import RESERVATION_TTL_S, Site
 
 FREED_WITHIN_S = RESERVATION_TTL_S + 12.0
@@ -50,7 +51,10 @@ class Scene:
     site: Site
     trial: Trial
     rng: random.Random
+    cast: Sequence[str]
     answers: list[Answer] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    """Requests that the test itself chose."""
     fault_at_s: float = 0.0
     expected_errors: int = 0
 
@@ -62,16 +66,78 @@ class Scene:
         """Until so many tokens have been streamed in all."""
         wait_until(lambda: sum(answer.count for answer in self.answers) >= least, f"{least} tokens")
 
-    def pick(self, owner: str) -> Entry:
-        return self.site.pick(self.rng, owner)
+    @property
+    def source(self) -> str:
+        return self.cast[0]
 
-    def dies(self, name: str) -> None:
+    @property
+    def destination(self) -> str:
+        return self.cast[1]
+
+    @property
+    def third(self) -> str:
+        return self.cast[2]
+
+    def agent(self, role: str) -> Agent:
+        """``source``, ``destination`` or ``third``."""
+        return self.site.procs[getattr(self, role)]
+
+    def gateway_ids(self) -> tuple[str, str]:
+        return ("gw-test", self.site.process.incarnation)
+
+    def relay(self) -> Relay:
+        """In front of the destination, for other agents."""
+        return self.site.relay_to(self.agent("destination").ask("describe")["peer_endpoint"])
+
+    def pick(self, *, tokens: tuple[int, int] = (1, 120)) -> Entry:
+        """A request that runs on the source."""
+        entry = self.site.pick(self.rng, self.source, tokens=tokens)
+        self.touched.add(entry.request_id)
+        return entry
+
+    def move_from_owner(self, entry: Entry) -> str:
+        """To the other of the two; whoever owns it is the source from now on."""
+        if entry.owner_id == self.destination:
+            self.cast = [self.destination, self.source, *self.cast[2:]]
+        return self.move(entry)
+
+    def move(self, entry: Entry, *, via: Relay | None = None) -> str:
+        """From source to destination; the migration's id."""
+        return self.site.command(entry, self.source, self.destination, via=via)
+
+    def leaver(self) -> Leaver:
+        """One more client, who will leave; its request must not be missed by anybody."""
+        return Leaver(self.site, self.rng)
+
+    def dies(self, role: str) -> None:
         """It does, by what was armed."""
-        wait_until(lambda: not self.site.procs[name].alive(), f"{name} to die", limit_s=30)
+        wait_until(lambda: not self.agent(role).alive(), f"the {role} to die", limit_s=30)
+
+    def reaches(self, role: str, point: str, times: int = 1) -> None:
+        """Until a failpoint that has a rule was reached so often."""
+        agent = self.agent(role)
+        wait_until(lambda: agent.ask("hits").get(point, 0) >= times, f"{point} at the {role}", limit_s=30)
 
     def somewhere(self) -> None:
         """A random moment early in the run."""
         self.wait_tokens(self.rng.randrange(30, 60 * len(self.answers)))
+
+
+class Leaver:
+    """A stream of its own, ended by :meth:`leave`."""
+
+    def __init__(self, site: Site, rng: random.Random) -> None:
+        self._site = site
+        self._answer = Answer(Ask(SHAPES[1], rng.randrange(3)))
+        self._running = site.stream_one(self._answer)
+        wait_until(lambda: self._answer.count > 3, "the leaver's first tokens")
+
+    @property
+    def entry(self) -> Entry:
+        return next(e for e in self._site.entries() if self._answer.request_id in e.request_id)
+
+    def leave(self) -> None:
+        self._running.cancel()
 
 
 class Stage:
@@ -92,22 +158,21 @@ class Stage:
         title: str,
         seed: int,
         *,
-        names: Sequence[str] = ("a", "b"),
+        agents: int = 2,
         streams: int = STREAMS,
         must_be_clean: bool = True,
     ) -> Iterator[Scene]:
         """Load runs while the body does its mischief; afterwards everything is checked."""
         site, rng = self.site, random.Random(f"{case}/{title}/{seed}")
-        site.ensure(*names)
-        for other in site.others(""):
-            site.procs[other].ask("set_accepting", other in names, site.epoch)
+        cast = site.cast(agents, rng)
+        for name in site.ready():
+            site.procs[name].ask("set_accepting", name in cast, site.epoch)
         asks = self.asks(rng, streams)
         self.oracle.prepare(asks)
-        before = site.held()
-        assert not before, f"held before the trial: {before}"
+        wait_until(lambda: not site.held(), f"nothing to be held: {site.held()}", limit_s=30)
         title = f"{title} [{site.kind}]"
         with matrix.trial(case, title, seed, must_be_clean=must_be_clean) as trial:
-            scene = Scene(site, trial, rng)
+            scene = Scene(site, trial, rng, cast)
             issued = Dispatches(site)
             try:
                 with site.streaming(asks) as scene.answers:
@@ -148,7 +213,9 @@ class Stage:
         touched: Counter[str] = Counter()
         for record in site.records:
             owner = next((one for one in ids if one in record.request_id), None)
-            if owner is not None and (record.moves or record.recoveries):
+            if owner is None:
+                continue
+            if record.moves or record.recoveries or record.request_id in scene.touched:
                 touched[owner] += 1
                 scene.trial.note(moves=record.moves, recoveries=record.recoveries)
         if scene.fault_at_s:
@@ -169,7 +236,7 @@ class Stage:
     def _check_epochs(self, site: Site) -> None:
         """Whoever lost the lease is refused everywhere."""
         site.epoch += 1
-        for name in site.others(""):
+        for name in site.ready():
             agent = site.procs[name]
             assert agent.ask("set_accepting", True, site.epoch)
             before = agent.ask("counters").get("stale_epochs", 0)

@@ -1,0 +1,197 @@
+"""Cases 7 to 11: the other side hangs, the network is cut, slow or damaging."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import msgspec
+import pytest
+import zmq
+
+from engine_agents.messages import Chunk, Commit, Message, Reserve, encode
+from tests.faults.agents import wait_until
+from tests.faults.matrix import varied
+from tests.faults.relay import Way
+from tests.faults.trials import Scene, Stage
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
+
+PATIENCE_S = 30.0
+SLOW_BYTES_PER_S = 1_000_000
+
+
+def test_case_07_a_destination_that_hangs_and_wakes_up(stage: Stage, matrix, seed: int) -> None:
+    """Stopped in mid-copy until all have given it up; what it then says is late and counts for nothing."""
+    with stage.trial(matrix, 7, "destination stopped in mid-copy, then let go on", seed) as scene:
+        scene.somewhere()
+        entry, site = scene.pick(), scene.site
+        scene.agent("destination").arm("destination.write:stop@1")
+        scene.struck()
+        migration_id = scene.move(entry)
+        wait_until(scene.agent("destination").is_stopped, "the destination to hang")
+        assert site.outcome(migration_id).state == "aborted"
+        site.wait_for(lambda: scene.destination not in site.gateway.links.usable())
+        late = site.loop.call(lambda: site.gateway.journal.counters["stale_outputs"])
+        scene.agent("destination").go_on()
+        site.wait_usable(scene.destination)
+        fenced = site.loop.call(lambda: site.gateway.journal.counters["stale_outputs"]) - late
+        scene.trial.note(late_outputs_dropped=fenced)
+
+
+CUTS = {
+    "cut": None,
+    "one way, towards the source": frozenset({Way.BACK}),
+    "one way, towards the destination": frozenset({Way.OUT}),
+    "both ways in silence": frozenset(Way),
+}
+
+
+@varied(*CUTS)
+def test_case_08_a_partition_in_mid_copy(stage: Stage, matrix, seed: int, variant: str) -> None:
+    with stage.trial(matrix, 8, f"partition in mid-copy, {variant}", seed) as scene:
+        partition(scene, CUTS[variant], "destination.write")
+
+
+@varied(*CUTS)
+def test_case_08_a_partition_at_commit(stage: Stage, matrix, seed: int, variant: str) -> None:
+    """The source cannot know whether it was adopted: it asks, and in the end the gateway says."""
+    with stage.trial(matrix, 8, f"partition at COMMIT, {variant}", seed) as scene:
+        partition(scene, CUTS[variant], "destination.adopt")
+
+
+def partition(scene: Scene, silent: frozenset[Way] | None, point: str) -> None:
+    scene.somewhere()
+    entry = scene.pick()
+    relay = scene.relay()
+    scene.agent("destination").arm(f"{point}:delay=0.4@1")
+    scene.struck()
+    migration_id = scene.move(entry, via=relay)
+    scene.reaches("destination", point)
+    if silent is None:
+        relay.cut(refuse=True)
+    else:
+        relay.weather.silent = silent
+    began_s = time.monotonic()
+    outcome = scene.site.outcome(migration_id)
+    scene.trial.note(**{outcome.state: 1}, ended_ms=round(1e3 * (time.monotonic() - began_s)))
+
+
+def test_case_09_a_slow_link(stage: Stage, matrix, seed: int) -> None:
+    """Less than decoding makes: stages cannot catch up and must end by themselves."""
+    with stage.trial(matrix, 9, "link of 1 MB/s", seed) as scene:
+        scene.somewhere()
+        entry = scene.pick()
+        relay = scene.relay()
+        relay.weather.bytes_per_s = SLOW_BYTES_PER_S
+        scene.struck()
+        outcome = scene.site.outcome(scene.move(entry, via=relay))
+        config = scene.agent("source").config
+        assert len(outcome.stages) <= config.max_stages + 1
+        scene.trial.note(**{outcome.state: 1}, downtime_ms=round(outcome.downtime_ms))
+
+
+@varied("truncated", "flipped")
+def test_case_10_a_payload_that_is_damaged_on_the_way(stage: Stage, matrix, seed: int, variant: str) -> None:
+    with stage.trial(matrix, 10, f"payload {variant} on the way", seed) as scene:
+        scene.somewhere()
+        entry = scene.pick(tokens=(1, 80))
+        relay = scene.relay()
+        if variant == "flipped":
+            relay.weather.flips = 1
+        else:
+            relay.weather.truncations = 1
+        scene.struck()
+        outcome = scene.site.outcome(scene.move(entry, via=relay))
+        injected = relay.weather.flipped + relay.weather.truncated
+        scene.trial.note(injected=injected, detected=injected * (outcome.state == "aborted"))
+        assert injected, "nothing bulky went through the relay"
+        assert outcome.state == "aborted", outcome
+
+
+@varied("truncate", "corrupt")
+def test_case_10_a_payload_that_is_damaged_at_the_source(
+    stage: Stage, matrix, seed: int, variant: str
+) -> None:
+    """After its sum was taken: in shared memory or in a frame, wherever the bytes travel."""
+    with stage.trial(matrix, 10, f"payload damaged at the source ({variant})", seed) as scene:
+        scene.somewhere()
+        entry = scene.pick()
+        scene.agent("source").arm(f"transfer.chunk:{variant}@1")
+        scene.struck()
+        outcome = scene.site.outcome(scene.move(entry))
+        assert outcome.state == "aborted", outcome
+        assert scene.agent("destination").ask("counters")["damaged_chunks"] >= 1
+        scene.trial.note(injected=1, detected=1)
+
+
+def test_case_11_messages_that_do_not_fit(stage: Stage, matrix, seed: int) -> None:
+    """Another model or shape, wrong counts, no messages at all: refused in words; serving goes on."""
+    with stage.trial(matrix, 11, "payload of another model or shape, garbage", seed) as scene:
+        scene.somewhere()
+        agent = scene.agent("destination")
+        described = agent.ask("describe")
+        compatibility = described["info"]["compatibility"]
+        with stranger(described["peer_endpoint"]) as socket:
+            for number, (message, frame) in enumerate(misfits(compatibility, scene.gateway_ids())):
+                socket.send_multipart([encode(message), *([frame] if frame is not None else [])])
+                if isinstance(message, Reserve):
+                    answer = msgspec.msgpack.decode(answer_of(socket))
+                    assert answer["type"] == "Refuse" and answer["reason"], (number, answer)
+            for garbage in (b"", b"\xff" * 64, pickle.dumps({"a": 1}), b"\x80" * 4096):
+                socket.send_multipart([garbage, garbage])
+        assert agent.alive() and agent.ask("load")["reserved_blocks"] == 0
+        scene.trial.note(refused=len(misfits(compatibility, ("g", "i"))) + 4)
+
+
+def stranger(endpoint: str) -> zmq.Socket:
+    socket: zmq.Socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.linger = 500
+    socket.connect(endpoint)
+    return socket
+
+
+def answer_of(socket: zmq.Socket) -> bytes:
+    assert socket.poll(int(PATIENCE_S * 1e3)), "no answer"
+    data: bytes = socket.recv()
+    return data
+
+
+def misfits(compatibility: str, gateway: tuple[str, str]) -> list[tuple[Message, bytes | None]]:
+    def reserve(number: int, **changes: object) -> Reserve:
+        settings = {
+            "migration_id": f"misfit-{number}",
+            "stage": 0,
+            "new_engine_id": f"stranger{number}#1",
+            "total_tokens": 100,
+            "image": b"no image",
+            "gateway_id": gateway[0],
+            "gateway_incarnation": gateway[1],
+            "compatibility": compatibility,
+        }
+        return Reserve(**{**settings, **changes})
+
+    chunk = {"migration_id": "misfit-9", "stage": 0, "first_block": 0, "crc32": 0}
+    return [
+        (reserve(1, compatibility="another model"), None),
+        (reserve(2), None),
+        (reserve(3, gateway_id="nobody"), None),
+        (reserve(4, new_engine_id="no number"), None),
+        (reserve(5, total_tokens=10**9), None),
+        (reserve(6, stage=3), None),
+        (Chunk(**chunk, blocks=10**6), b"x"),
+        (Chunk(**chunk, blocks=1), None),
+        (
+            Commit(
+                migration_id="misfit-9",
+                new_engine_id="x#2",
+                first_block=0,
+                blocks=1,
+                crc32=0,
+                frozen=b"",
+                output_token_ids=[],
+                num_computed_tokens=0,
+            ),
+            b"tail",
+        ),
+    ]
