@@ -1,48 +1,33 @@
-"""Who calls, under which class, and what is refused before any work is done on it.
+"""Under which class a request is served, and whether it is let in now.
 
-Pure but for :class:`KeyCache`, which asks a :data:`KeyLookup` (the database) in a
-thread and keeps every answer for at most :data:`KEY_LIFETIME_S`, so that a revoked
-key stops working within that time.
+The door asks :class:`Admission` once per request; what it gets is a :class:`Ticket`,
+which it closes when the answer is over.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import logging
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, replace
 
-import msgspec
-
-from controlplane.gateway import errors
+from controlplane.gateway.abuse import AbuseLog
+from controlplane.gateway.envelope import Envelope, RefusedError
 from controlplane.gateway.errors import ApiError
-from controlplane.tenancy.types import KeyIdentity
+from controlplane.gateway.keys import KeyCache
+from controlplane.gateway.limits import refusals, terms
+from controlplane.gateway.limits.book import Demand, LimitBook, Shortage
+from controlplane.gateway.limits.refusals import Headers
+from controlplane.gateway.limits.terms import Needs
+from controlplane.tenancy.types import KeyIdentity, LimitTerms
+from engine_agents.vllm_engine.frontend_port import Scope
 
-logger = logging.getLogger(__name__)
-
-KEY_LIFETIME_S = 5.0
-STALE_KEY_LIMIT_S = 60.0
-"""While keys cannot be read, an answer may be this old: the tenant's service goes on."""
-MAX_KEYS = 10_000
-MAX_KEY_LENGTH = 200
-MAX_BODY_BYTES = 4 * 2**20
-MAX_CHOICES = 128
-MAX_PROMPTS = 256
-
-KeyLookup = Callable[[str, datetime], KeyIdentity | None]
-"""``controlplane.tenancy.selectors.authenticate_key``; may block, may raise."""
-
-
-class RefusedError(Exception):
-    """The request is answered with ``self.error`` and goes no further."""
-
-    def __init__(self, error: ApiError) -> None:
-        super().__init__(error.message)
-        self.error = error
+SCOPES = {
+    "/v1/models": "models",
+    "/tokenize": "tokenize",
+    "/detokenize": "tokenize",
+    "/v1/messages/count_tokens": "tokenize",
+}
+"""What a key must be allowed for a path; ``inference`` for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,163 +39,189 @@ class Caller:
     """Empty when the client named none."""
     slo_class: str
     rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What of a body concerns the gateway; the rest is vLLM's."""
-
+    rule: str = "default"
+    """Why that class: ``default``, ``asked``, ``priority``, ``lowered``, ``boost``, ``reclassified``."""
     service_tier: str = ""
+    """As the client wrote it …"""
+    priority: int = 0
+    """… and vLLM's ``priority``; both are kept to settle the class again when rights change."""
+
+    @property
+    def limits(self) -> tuple[LimitTerms, ...]:
+        """That bind this request."""
+        return terms.binding(self.identity.limits, self.slo_class)
+
+    @property
+    def tier(self) -> str:
+        """OpenAI's name of the class served: echoed to the client."""
+        rule = self.identity.class_rules.get(self.slo_class)
+        return (rule.service_tier if rule else "") or "default"
+
+    @property
+    def excess(self) -> str:
+        """What the client asked for beyond its rights; empty when it did not."""
+        if self.rule == "lowered":
+            return self.asked_class
+        return f"priority {self.priority}" if self.priority < 0 else ""
 
 
-class _Fields(msgspec.Struct):
-    service_tier: Any = None
-    n: Any = None
-    best_of: Any = None
-    prompt: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_fields = msgspec.json.Decoder(_Fields)
-_anything = msgspec.json.Decoder()
-
-
-def read_envelope(body: bytes) -> Envelope:
-    """Check a body's form and bounds. Raises :class:`RefusedError` (400); leaves fine points to vLLM."""
-    try:
-        body.decode()
-        fields = _fields.decode(body)
-    except msgspec.ValidationError:
-        # JSON, but no object: vLLM says what it expected. It must be whole JSON all the same.
-        return _checked(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RefusedError(errors.bad_json(_json_problem(error))) from None
-    for name in ("n", "best_of"):
-        _check_choices(name, getattr(fields, name))
-    _check_prompts(bytes(fields.prompt))
-    tier = fields.service_tier
-    return Envelope(service_tier=tier if isinstance(tier, str) else "")
-
-
-def _checked(body: bytes) -> Envelope:
-    try:
-        _anything.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RefusedError(errors.bad_json(_json_problem(error))) from None
-    return Envelope()
-
-
-def _json_problem(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return str(error).removeprefix("JSON is malformed: ") or "it cannot be read"
-
-
-def _check_choices(name: str, value: Any) -> None:
-    if isinstance(value, int) and value > MAX_CHOICES:
-        raise RefusedError(errors.out_of_range(name, f"must be at most {MAX_CHOICES}, got {value}"))
-
-
-def _check_prompts(raw: bytes) -> None:
-    """A list of prompts is as many requests; a list of token ids is one."""
-    inner = raw[1:65].lstrip()
-    if not raw.startswith(b"[") or not inner.startswith((b'"', b"[", b"{")):
-        return
-    count = len(_anything.decode(raw))
-    if count > MAX_PROMPTS:
-        raise RefusedError(
-            errors.out_of_range("prompt", f"at most {MAX_PROMPTS} in one request, got {count}")
-        )
-
-
-def caller_for(identity: KeyIdentity, service_tier: str) -> Caller:
+def caller_for(identity: KeyIdentity, service_tier: str, priority: int = 0) -> Caller:
     """The class served: what the client asked for where its key allows that, never more than it allows.
 
     ``service_tier`` maps to the class that carries its name; ``auto``, unknown and empty
     tiers mean the key's own class. A tier above what is allowed is lowered to the best
-    allowed class below it.
+    allowed class below it. vLLM's ``priority`` above zero goes so many ranks down from
+    there; below zero it would go up, and does nothing.
     """
     rules = identity.class_rules
     asked = next(
         (name for name, rule in rules.items() if service_tier and rule.service_tier == service_tier), ""
     )
-    served = _allowed(identity, asked) if asked else identity.slo_class
-    return Caller(identity, asked, served, rules[served].rank if served in rules else 1)
+    served = _allowed(identity, rules[asked].rank) if asked else identity.slo_class
+    rule = "default"
+    if asked:
+        rule = "lowered" if rules[served].rank > rules[asked].rank else "asked"
+    elif identity.boosted_until is not None:
+        rule = "boost"
+    if priority > 0 and served in rules:
+        lower = _allowed(identity, rules[served].rank + priority)
+        served, rule = (lower, "priority") if lower != served else (served, rule)
+    rank = rules[served].rank if served in rules else 1
+    return Caller(identity, asked, served, rank, rule, service_tier, priority)
 
 
-def _allowed(identity: KeyIdentity, asked: str) -> str:
+def _allowed(identity: KeyIdentity, rank: int) -> str:
+    """The best allowed class that is not better than ``rank``; the lowest allowed where there is none."""
     rules = identity.class_rules
-    lower = [name for name in identity.allowed_classes if rules[name].rank >= rules[asked].rank]
-    return min(lower, key=lambda name: rules[name].rank, default=identity.slo_class)
+    known = [name for name in identity.allowed_classes if name in rules]
+    lower = [name for name in known if rules[name].rank >= rank]
+    if lower:
+        return min(lower, key=lambda name: rules[name].rank)
+    return max(known, key=lambda name: rules[name].rank, default=identity.slo_class)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    identity: KeyIdentity | None
-    at_s: float
+def class_refused(asked: str, allowed: tuple[str, ...]) -> ApiError:
+    return ApiError(
+        403,
+        "class_not_allowed",
+        f"This API key may not ask for the class {asked!r}; it may ask for: {', '.join(allowed)}.",
+        "service_tier",
+    )
 
 
-class KeyCache:
-    """Keys to identities; raw keys are not kept, only their digests."""
+def scope_missing(scope: str) -> ApiError:
+    return ApiError(403, "scope_not_allowed", f"This API key lacks the scope {scope!r}.")
 
-    def __init__(
-        self, lookup: KeyLookup, clock: Callable[[], float], wall_clock: Callable[[], datetime]
-    ) -> None:
-        self._lookup, self._clock, self._wall = lookup, clock, wall_clock
-        self._answers: dict[bytes, _Answer] = {}
-        self._asking: dict[bytes, asyncio.Future[KeyIdentity | None]] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keys")
 
-    async def authenticate(self, headers: list[tuple[bytes, bytes]]) -> KeyIdentity:
-        """Who the bearer key speaks for. Raises :class:`RefusedError` (401; 503: keys cannot be read)."""
-        raw_key = _bearer_key(headers)
-        identity = await self.identify(raw_key)
-        if identity is None:
-            raise RefusedError(errors.BAD_KEY)
-        return identity
+class Ticket:
+    """A request that was let in. ``close()`` gives back what it held and settles what it used."""
 
-    async def identify(self, raw_key: str) -> KeyIdentity | None:
-        digest = hashlib.sha256(raw_key.encode()).digest()
-        answer = self._answers.get(digest)
-        if answer is not None and self._clock() - answer.at_s < KEY_LIFETIME_S:
-            return answer.identity
-        return await self._ask_once(digest, raw_key, answer)
+    __slots__ = ("_book", "_closed", "_demands", "_used", "caller", "headers", "waited_s")
 
-    async def _ask_once(self, digest: bytes, raw_key: str, stale: _Answer | None) -> KeyIdentity | None:
-        """Many requests at once with one key cost one question."""
-        asking = self._asking.get(digest)
-        if asking is None:
-            asking = asyncio.ensure_future(self._ask(digest, raw_key, stale))
-            self._asking[digest] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
-        return await asyncio.shield(asking)
+    def __init__(self, caller: Caller, book: LimitBook, demands: tuple[Demand, ...], waited_s: float) -> None:
+        self.caller = caller
+        self.waited_s = waited_s
+        """At the gate, for a slot."""
+        self._book, self._demands = book, demands
+        self._used = 0
+        self._closed = False
+        self.headers: Headers = [
+            (b"x-slo-class", caller.slo_class.encode()),
+            (b"x-service-tier", caller.tier.encode()),
+            *refusals.rate_headers(demands, book),
+        ]
 
-    async def _ask(self, digest: bytes, raw_key: str, stale: _Answer | None) -> KeyIdentity | None:
-        asked_s = self._clock()
-        try:
-            loop = asyncio.get_running_loop()
-            identity = await loop.run_in_executor(self._thread, self._lookup, raw_key, self._wall())
-        except Exception as error:
-            logger.warning("keys cannot be read: %s", type(error).__name__)
-            if stale is not None and asked_s - stale.at_s < STALE_KEY_LIMIT_S:
-                return stale.identity
-            raise RefusedError(errors.KEYS_UNREADABLE) from None
-        if len(self._answers) >= MAX_KEYS:
-            del self._answers[next(iter(self._answers))]
-        self._answers[digest] = _Answer(identity, asked_s)
-        return identity
+    def note_tokens(self, prompt_tokens: int, output_tokens: int) -> None:
+        """A request of this call is over; may come after ``close()``."""
+        used = prompt_tokens + output_tokens
+        self._used += used
+        if self._closed:
+            self._settle(lambda _: -used)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._closed:
+            return
+        self._closed = True
+        self._book.give_back([demand for demand in self._demands if demand.kind == "slots"])
+        self._settle(lambda set_aside: set_aside - self._used)
+
+    def _settle(self, unused: Callable[[float], float]) -> None:
+        for demand in self._demands:
+            if demand.name.startswith("tokens:"):
+                self._book.settle(demand, unused(demand.amount))
 
 
-def _bearer_key(headers: list[tuple[bytes, bytes]]) -> str:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            key = key.strip()
-            if scheme.lower() != b"bearer" or not key:
-                raise RefusedError(errors.NO_KEY)
-            if len(key) > MAX_KEY_LENGTH or not key.isascii():
-                raise RefusedError(errors.BAD_KEY)
-            return key.decode()
-    raise RefusedError(errors.NO_KEY)
+class Admission:
+    """Who calls, as what, and whether now. On the event loop."""
+
+    def __init__(self, keys: KeyCache, book: LimitBook, abuse: AbuseLog, clock: Callable[[], float]) -> None:
+        self._keys, self._book, self._abuse, self._clock = keys, book, abuse, clock
+        self._at_gate: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """By the limit's title."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait at the gate for a slot."""
+        return sum(self._at_gate.values())
+
+    async def identify(self, scope: Scope) -> KeyIdentity:
+        """Raises :class:`RefusedError` (401, 403, 503)."""
+        identity = await self._keys.authenticate(scope)
+        needed = SCOPES.get(scope["path"], "inference")
+        if needed not in identity.scopes:
+            raise RefusedError(scope_missing(needed))
+        return identity
+
+    async def admit(self, identity: KeyIdentity, envelope: Envelope | None) -> Ticket:
+        """Let a request in; waits for a slot where the limits let it. Raises :class:`RefusedError`.
+
+        Without ``envelope`` (nothing is asked of the model) no limit counts it.
+        """
+        if envelope is None:
+            return Ticket(caller_for(identity, ""), self._book, (), 0.0)
+        caller = caller_for(identity, envelope.service_tier, envelope.priority)
+        if caller.excess:
+            refuse = identity.refuse_above_maximum and caller.rule == "lowered"
+            self._abuse.note(caller, refused=refuse)
+            if refuse:
+                raise RefusedError(class_refused(caller.asked_class, identity.allowed_classes))
+        limits = caller.limits
+        if not limits:
+            return Ticket(caller, self._book, (), 0.0)
+        needs = terms.needs(limits, envelope)
+        arrived_s = self._clock()
+        short = await self._take(needs)
+        if short is not None:
+            self.refused[short.demand.title] += 1
+            raise RefusedError(refusals.shortage(short, refusals.rate_headers(needs.demands, self._book)))
+        return Ticket(caller, self._book, needs.demands, self._clock() - arrived_s)
+
+    async def _take(self, needs: Needs) -> Shortage | None:
+        slots = [demand for demand in needs.demands if demand.kind == "slots"]
+        crowded = any(self._at_gate[demand.name] for demand in slots)
+        short = await self._book.take(needs.demands) if not crowded else Shortage(slots[0], 1.0)
+        if short is None or short.demand.kind != "slots" or not needs.gate_limit:
+            return short
+        if self._at_gate[short.demand.name] >= needs.gate_limit:
+            full = replace(short.demand, title=short.demand.title.rpartition(".")[0] + ".queued_requests")
+            return Shortage(replace(full, limit=needs.gate_limit), short.wait_s)
+        return await self._wait(needs, short)
+
+    async def _wait(self, needs: Needs, short: Shortage) -> Shortage | None:
+        """In line for a slot; those who came first are woken first."""
+        name = short.demand.name
+        deadline_s = self._clock() + needs.gate_limit_s
+        self._at_gate[name] += 1
+        try:
+            while (left_s := deadline_s - self._clock()) > 0.0:
+                await self._book.wait_for_slot(short.demand, left_s)
+                now_short = await self._book.take(needs.demands)
+                if now_short is None or now_short.demand.kind != "slots":
+                    return now_short
+        finally:
+            self._at_gate[name] -= 1
+            if not self._at_gate[name]:
+                del self._at_gate[name]
+        late = replace(short.demand, title=short.demand.title.rpartition(".")[0] + ".queue_seconds")
+        return Shortage(replace(late, limit=int(needs.gate_limit_s)), short.wait_s)

@@ -8,25 +8,19 @@ outputs are logged.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 
-from controlplane.gateway import errors
-from controlplane.gateway.admission import (
-    MAX_BODY_BYTES,
-    Caller,
-    KeyCache,
-    RefusedError,
-    caller_for,
-    read_envelope,
-)
+from controlplane.gateway import errors, operator
+from controlplane.gateway.admission import Admission, Caller
+from controlplane.gateway.body import ClientGoneError, read_body, replay
+from controlplane.gateway.envelope import Envelope, RefusedError, read_envelope
 from controlplane.gateway.live_requests import Call, current_call
 from controlplane.gateway.reply import Headers, Reply, StreamCare
-from engine_agents.vllm_engine.frontend_port import AsgiApp, Message, Receive, Scope, Send
+from engine_agents.vllm_engine.frontend_port import AsgiApp, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +35,6 @@ ROUTES: dict[str, str] = {
     "/detokenize": "POST",
 }
 """Of vLLM's app; its other routes are for whoever runs it, not for tenants."""
-BODY_TIMEOUT_S = 30.0
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 TRACE_ID = re.compile(rb"[0-9a-f]{32}")
 TRACE_PARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
@@ -60,16 +53,12 @@ WITHHELD_HEADERS = frozenset(
 """Not passed on: secrets, and what only the operator may say."""
 
 
-class ClientGoneError(Exception):
-    """The client left before its request was whole: nobody waits for an answer."""
-
-
 class Door:
     """The ASGI application that the gateway process serves."""
 
     def __init__(
         self,
-        keys: KeyCache,
+        admission: Admission,
         health: Callable[[], dict[str, object]],
         clock: Callable[[], float],
         wall_clock: Callable[[], datetime],
@@ -77,9 +66,11 @@ class Door:
     ) -> None:
         self.inner: AsgiApp | None = None
         """vLLM's app; requests get a 503 until it is there."""
-        self._keys, self._health = keys, health
+        self._admission, self._health = admission, health
         self._clock, self._wall = clock, wall_clock
         self.care = care or StreamCare(clock)
+        self.operator_answer: Callable[[Headers], bytes | None] | None = None
+        """For the console while Redis is away; ``None`` as an answer: the caller is not the console."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -95,6 +86,8 @@ class Door:
         try:
             if scope["path"] == "/health":
                 await reply.json(*self._health_answer())
+            elif scope["path"] == operator.PATH:
+                await self._operator(scope, reply)
             else:
                 await self._serve(scope, receive, reply, http_id)
         except RefusedError as refused:
@@ -105,6 +98,13 @@ class Door:
             logger.exception("request %s failed inside the gateway", http_id)
             await reply.error(errors.INTERNAL)
 
+    async def _operator(self, scope: Scope, reply: Reply) -> None:
+        """Looks like any unknown address to whoever is not the console."""
+        answer = self.operator_answer(scope["headers"]) if self.operator_answer is not None else None
+        if answer is None:
+            raise RefusedError(errors.NOT_FOUND)
+        await reply.whole(200, answer, [])
+
     def _health_answer(self) -> tuple[int, dict[str, object]]:
         health = self._health()
         return (200 if health.get("status") == "ok" else 503), health
@@ -112,23 +112,24 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, reply: Reply, http_id: str) -> None:
         arrived_s, arrived_at = self._clock(), self._wall()
         _check_route(scope["path"], scope["method"])
-        identity = await self._keys.authenticate(scope["headers"])
+        identity = await self._admission.identify(scope)
         if self.inner is None:
             raise RefusedError(errors.STARTING)
-        tier = ""
+        envelope: Envelope | None = None
         if scope["method"] == "POST":
-            body = await _read_body(scope["headers"], receive)
-            tier = read_envelope(body).service_tier
-            receive = _replay(body, receive)
-        caller = caller_for(identity, tier)
-        token = current_call.set(Call(http_id, caller, arrived_s, arrived_at))
-        reply.headers.append((b"x-slo-class", caller.slo_class.encode()))
+            body = await read_body(scope["headers"], receive)
+            envelope = read_envelope(body)
+            receive = replay(body, receive)
+        ticket = await self._admission.admit(identity, envelope)
+        reply.headers.extend(ticket.headers)
+        token = current_call.set(Call(http_id, ticket.caller, arrived_s, arrived_at, ticket))
         self.care.add(reply)
         try:
-            await self.inner(_inner_scope(scope, caller, http_id), receive, reply.pass_on)
+            await self.inner(_inner_scope(scope, ticket.caller, http_id), receive, reply.pass_on)
         finally:
             self.care.discard(reply)
             current_call.reset(token)
+            ticket.close()
 
 
 def _check_route(path: str, method: str) -> None:
@@ -165,48 +166,6 @@ def _inner_scope(scope: Scope, caller: Caller, http_id: str) -> Scope:
     headers.append((b"x-vllm-priority", str(caller.rank).encode()))
     headers.append((b"x-request-id", http_id.encode()))
     return {**scope, "headers": headers, "state": {}}
-
-
-async def _read_body(headers: Headers, receive: Receive) -> bytes:
-    """The whole body, bounded in size and time. Raises :class:`RefusedError`."""
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY_BYTES:
-            raise RefusedError(errors.body_too_large(MAX_BODY_BYTES))
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _collect(receive)
-    except TimeoutError:
-        raise RefusedError(errors.BODY_TOO_SLOW) from None
-
-
-async def _collect(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise RefusedError(errors.body_too_large(MAX_BODY_BYTES))
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives the body once, then what really comes (the client's leaving)."""
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if not given:
-            given = True
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
-
-    return replayed
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

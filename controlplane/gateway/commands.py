@@ -85,7 +85,9 @@ def _concerns(command: Command, live: LiveRequest) -> bool:
 
 def as_class(live: LiveRequest, slo_class: str, rank: int) -> None:
     """From now on this request counts as one of that class."""
-    live.call = replace(live.call, caller=replace(live.call.caller, slo_class=slo_class, rank=rank))
+    live.call = replace(
+        live.call, caller=replace(live.call.caller, slo_class=slo_class, rank=rank, rule="reclassified")
+    )
 
 
 class CommandFeed:

@@ -5,27 +5,46 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import ipaddress
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from controlplane.fleet.models import Pool
+from controlplane.gateway.abuse import Excess
+from controlplane.gateway.commands import CommandFeed, LiveWork
 from controlplane.gateway.fleet_view import FleetView, StatusFeed
+from controlplane.gateway.limits.redis_store import RedisStore
+from controlplane.gateway.limits.steady_store import SteadyStore
 from controlplane.gateway.process import Options, Ports, Rules
 from controlplane.gateway.reporting import StatusPublisher
+from controlplane.gateway.tenancy_watch import EventFeed, TenancyPorts
 from controlplane.rebalancing.selectors import active_scheduling_config
-from controlplane.records.services import record_requests
+from controlplane.records.services import audit, record_requests
 from controlplane.records.types import FinishedRequest
-from controlplane.tenancy.selectors import authenticate_key, class_rules
+from controlplane.tenancy.selectors import (
+    authenticate_key,
+    class_rules,
+    identity_of_key,
+    reclassified_tenants,
+)
+from controlplane.tenancy.services import note_key_uses
 from controlplane.tenancy.types import KeyIdentity
 from engine_agents.messages import GatewayStatus
 from engine_agents.vllm_engine.environment import stay_offline_for
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RECLASSIFY_WINDOW = timedelta(hours=1)
+"""A gateway that was away for longer does not catch up: its streams are gone anyway."""
 
 
 class StartError(Exception):
@@ -79,7 +98,8 @@ def real_ports(pool: str) -> Ports:
 
     def read_rules() -> Rules:
         close_old_connections()
-        return Rules(active_scheduling_config(pool), class_rules())
+        recently = _utc_now() - RECLASSIFY_WINDOW
+        return Rules(active_scheduling_config(pool), class_rules(), reclassified_tenants(recently))
 
     return Ports(
         lookup_key=_lookup_key,
@@ -90,12 +110,46 @@ def real_ports(pool: str) -> Ports:
         publish=_publish,
         clock=time.monotonic,
         wall_clock=_utc_now,
+        follow_commands=_follow_commands,
+        internal_token=settings.INTERNAL_TOKEN,
+        tenancy=TenancyPorts(
+            rights_of_key=_in_thread(identity_of_key),
+            note_uses=_in_thread(note_key_uses),
+            write_excess=_in_thread(_write_excess),
+            follow=lambda hear: EventFeed(hear).run(),
+        ),
+        trusted_proxies=tuple(ipaddress.ip_network(each) for each in settings.TRUSTED_PROXIES),
+        limit_store=lambda holder: SteadyStore(RedisStore(holder), time.monotonic),
     )
 
 
 def _lookup_key(raw_key: str, now: datetime) -> KeyIdentity | None:
     close_old_connections()
     return authenticate_key(raw_key, now)
+
+
+def _in_thread(function: Callable[P, T]) -> Callable[P, T]:
+    """For a thread that may hold a database connection that has died."""
+
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        close_old_connections()
+        return function(*args, **kwargs)
+
+    return called
+
+
+def _write_excess(excess: Sequence[Excess]) -> None:
+    """Wishes beyond rights, to the audit list."""
+    for each in excess:
+        audit(
+            actor=f"key:{each.key_prefix}",
+            action="request.lower_class" if each.served else "request.refuse_class",
+            object_type="tenant",
+            object_id=each.tenant_slug,
+            before={"asked": each.asked},
+            after={"served": each.served, "times": each.times},
+            reason="the key has no right to what was asked for",
+        )
 
 
 def _write_records(finished: Sequence[FinishedRequest]) -> int:
@@ -113,6 +167,10 @@ async def _build_front(config: FrontHalfConfig, port: EngineClientPort) -> Front
 
 async def _follow_fleet(view: FleetView, on_change: Callable[[], None]) -> None:
     await StatusFeed(view, time.monotonic, time.time, on_change).run()
+
+
+async def _follow_commands(work: LiveWork) -> None:
+    await CommandFeed(work).run()
 
 
 async def _publish(gateway_id: str, report: Callable[[], GatewayStatus]) -> None:

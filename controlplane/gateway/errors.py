@@ -62,6 +62,19 @@ STARTING = ApiError(503, "starting", "This gateway is starting. Try again.")
 INTERNAL = ApiError(500, "internal_error", "The request failed in the gateway; the log has its id.")
 
 
+NO_GATEWAY = ApiError(503, "no_gateway", "No gateway of this model can be reached. Try again.")
+
+
+def unknown_model(model: str, known: list[str]) -> ApiError:
+    served = ", ".join(known)
+    message = f"The model `{model[:200]}` does not exist. Valid aliases: {served}."
+    return ApiError(404, "model_not_found", message, "model")
+
+
+def no_model(known: list[str]) -> ApiError:
+    return ApiError(400, "model_missing", f"model: say which one; there are {', '.join(known)}.", "model")
+
+
 def method_not_allowed(allowed: str) -> ApiError:
     return ApiError(405, "method_not_allowed", f"Only {allowed} is allowed at this address.")
 

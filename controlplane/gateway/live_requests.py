@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from controlplane.gateway.admission import Caller
+from controlplane.gateway.admission import Caller, Ticket
 from controlplane.gateway.entries import Entry
+from controlplane.gateway.limits.terms import queue_limit_s
 from controlplane.records.types import FinishedRequest
 from controlplane.scheduling.snapshot import RequestProfile
 from engine_agents.messages import Add
@@ -33,6 +35,8 @@ class Call:
     arrived_s: float
     """Monotonic."""
     arrived_at: datetime
+    ticket: Ticket | None = None
+    """What it was let in on; ``None`` where nobody keeps the gate."""
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")
@@ -55,6 +59,8 @@ class LiveRequest:
     add_seq: int = 0
     """Of the newest Add, for the ledger."""
     refusals: int = 0
+    cached_tokens: int = 0
+    """Of the prompt's, as its first engine said."""
 
     @property
     def request_id(self) -> str:
@@ -69,6 +75,10 @@ class LiveRequest:
             arrived_at_s=self.call.arrived_s,
             generated_tokens=len(self.entry.tokens),
         )
+
+    def note_prefill(self, stats: Any) -> None:
+        """What the engine says of the prompt with the first output (vLLM's ``PrefillStats``), if anything."""
+        self.cached_tokens = max(0, int(getattr(stats, "num_cached_tokens", 0) or 0))
 
     def queued(self, now_s: float, reason: str) -> None:
         self.why_waiting = reason
@@ -99,7 +109,18 @@ class LiveRequest:
         return ""
 
     @property
+    def give_up_status(self) -> int:
+        """429 where it is a limit of its tenant, key or class that lets it wait no longer, else 503."""
+        waits = self.lost_at_s is None and self.queued_since_s is not None
+        return 429 if waits and self.queue_limit_s < self._worth_waiting_s else 503
+
+    @property
     def queue_limit_s(self) -> float:
+        """The shortest of what its limits allow, and what its class makes worth waiting for."""
+        return queue_limit_s(self.call.caller.limits, self._worth_waiting_s)
+
+    @property
+    def _worth_waiting_s(self) -> float:
         caller = self.call.caller
         rule = caller.identity.class_rules.get(caller.slo_class)
         target_ms = rule.ttft_target_ms if rule is not None else None
@@ -126,6 +147,7 @@ class LiveRequest:
         """The record of it; no text, no tokens."""
         call, entry = self.call, self.entry
         waiting_s = now_s - self.queued_since_s if self.queued_since_s is not None else 0.0
+        waiting_s += call.ticket.waited_s if call.ticket is not None else 0.0
 
         def moment(at_s: float) -> datetime:
             return call.arrived_at + timedelta(seconds=at_s - call.arrived_s)
@@ -136,6 +158,7 @@ class LiveRequest:
             key_id=call.caller.identity.key_id,
             slo_class_asked=call.caller.asked_class,
             slo_class_served=call.caller.slo_class,
+            class_rule=call.caller.rule,
             model=model,
             arrived_at=call.arrived_at,
             first_token_at=moment(self.first_token_s) if self.first_token_s is not None else None,
@@ -148,4 +171,5 @@ class LiveRequest:
             recoveries=entry.recoveries,
             outcome=outcome,
             queued_ms=(self.queued_s + waiting_s) * 1000,
+            cached_tokens=self.cached_tokens,
         )

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from controlplane.gateway.admission import KeyCache, KeyLookup
+from controlplane.gateway import operator
+from controlplane.gateway.abuse import AbuseLog
+from controlplane.gateway.admission import Admission
 from controlplane.gateway.app import Door
+from controlplane.gateway.commands import LiveWork
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
+from controlplane.gateway.keys import KeyCache, KeyLookup
+from controlplane.gateway.limits.book import LimitBook
+from controlplane.gateway.limits.store import LocalStore, Store
 from controlplane.gateway.links import Links, Self
 from controlplane.gateway.records import RecordWriter, Write
+from controlplane.gateway.reply import Headers
 from controlplane.gateway.routing import Router
 from controlplane.gateway.service import Gateway
+from controlplane.gateway.tenancy_watch import TenancyPorts, TenancyWatch
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.snapshot import ClassRule
-from controlplane.tenancy.types import ClassTerms
+from controlplane.tenancy.types import ClassTerms, Network
 from engine_agents.messages import GatewayStatus
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 
@@ -39,8 +49,10 @@ POLICY_INTERVAL_S = 2.0
 class Rules:
     """What the control plane says: the policy, and the SLO classes."""
 
-    config: SchedulingConfig = field(default_factory=SchedulingConfig)
+    config: SchedulingConfig = field(default_factory=SchedulingConfig.recommended)
     classes: Mapping[str, ClassTerms] = field(default_factory=dict)
+    reclassified: Mapping[int, datetime] = field(default_factory=dict)
+    """Tenants whose requests from before that moment are to follow their present rights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,16 @@ class Ports:
     """Publishes this gateway's reports until cancelled."""
     clock: Callable[[], float]
     wall_clock: Callable[[], datetime]
+    follow_commands: Callable[[LiveWork], Work] | None = None
+    """Carries out what operators ask until cancelled; ``None``: nobody asks."""
+    tenancy: TenancyPorts | None = None
+    """How news of tenants come and go; ``None``: there are none."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose word on the caller's address is taken."""
+    limit_store: Callable[[str], Store] = lambda holder: LocalStore(time.monotonic, holder)
+    """Where limits are counted, for the gateway of this incarnation; by default in this process alone."""
+    internal_token: str = ""
+    """What the console shows to ask this process directly; empty: nobody may."""
 
 
 class GatewayProcess:
@@ -78,10 +100,15 @@ class GatewayProcess:
         self.incarnation = secrets.token_hex(8)
         self._ledger = Ledger()
         self.view = FleetView(options.pool, self.incarnation, self._ledger)
-        self._keys = KeyCache(ports.lookup_key, ports.clock, ports.wall_clock)
+        self._keys = KeyCache(ports.lookup_key, ports.clock, ports.wall_clock, ports.trusted_proxies)
         self._records = RecordWriter(ports.write_records)
-        self.door = Door(self._keys, self.health, ports.clock, ports.wall_clock)
+        self.book = LimitBook(ports.limit_store(self.incarnation), ports.clock)
+        self._abuse = AbuseLog(ports.clock)
+        self.admission = Admission(self._keys, self.book, self._abuse, ports.clock)
+        self.door = Door(self.admission, self.health, ports.clock, ports.wall_clock)
+        self.door.operator_answer = self.operator_answer
         self._terms: Mapping[str, ClassTerms] = {}
+        self._watch: TenancyWatch | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.gateway: Gateway | None = None
 
@@ -99,6 +126,7 @@ class GatewayProcess:
         gateway.links = Links(self._self(gateway.front), gateway, self._ports.clock)
         gateway.router = Router(self.view, gateway.links, self._ledger, journal)
         self.gateway = gateway
+        self._watch = self._watch_tenancy(gateway)
         self._start_tasks(gateway)
         self.door.inner = gateway.front.app
 
@@ -109,8 +137,20 @@ class GatewayProcess:
             self._tick(gateway),
             self._follow_rules(gateway),
             self.door.care.run(),
+            self.book.tend(),
         ):
             self._tasks.append(asyncio.create_task(_guarded(work)))
+        if self._watch is not None and self._ports.tenancy is not None:
+            for work in (self._ports.tenancy.follow(self._watch.hear), self._watch.tell()):
+                self._tasks.append(asyncio.create_task(_guarded(work)))
+        if self._ports.follow_commands is not None:
+            self._tasks.append(asyncio.create_task(_guarded(self._ports.follow_commands(gateway))))
+
+    def _watch_tenancy(self, gateway: Gateway) -> TenancyWatch | None:
+        ports = self._ports
+        if ports.tenancy is None:
+            return None
+        return TenancyWatch(self._keys, self._abuse, gateway, ports.tenancy, ports.wall_clock)
 
     async def stop(self) -> None:
         """After the server has stopped: what is still open is aborted, what is finished recorded."""
@@ -122,6 +162,8 @@ class GatewayProcess:
         if self.gateway is not None:
             self.gateway.links.close()
             self.gateway.front.close()
+        if self._watch is not None:
+            await self._watch.tell_now()
         await asyncio.to_thread(self._records.close)
         self._keys.close()
 
@@ -151,6 +193,14 @@ class GatewayProcess:
             "queued": len(gateway.router),
         }
 
+    def operator_answer(self, headers: Headers) -> bytes | None:
+        """For the console while Redis is away; ``None`` where the caller is not the console."""
+        gateway = self.gateway
+        if gateway is None or not operator.allowed(headers, self._ports.internal_token):
+            return None
+        usable, now_s = gateway.links.usable(), self._ports.clock()
+        return operator.operator_answer(self.report(), self.view, usable, now_s)
+
     def report(self) -> GatewayStatus:
         """For the dashboard; see :class:`engine_agents.messages.GatewayStatus`."""
         gateway = self.gateway
@@ -165,6 +215,9 @@ class GatewayProcess:
             queued=len(gateway.router),
             per_class=gateway.latency.report(self._ports.clock(), gateway.open_by_class(), self._terms),
             pid=os.getpid(),
+            served_model=self._options.model.served_model,
+            waiters=gateway.router.waiters(self._ports.clock()),
+            queue_tokens=gateway.router.queue_tokens,
         )
 
     # ---------------------------------------------------------------- tasks
@@ -187,7 +240,19 @@ class GatewayProcess:
                 readable = True
                 self._terms = rules.classes
                 gateway.router.reconfigure(rules.config, _class_rules(rules.classes))
+                if self._watch is not None:
+                    await self._watch.follow_rights(rules.reclassified)
+            await self._rules_due()
+
+    async def _rules_due(self) -> None:
+        """After the interval, or at once when a tenant's running requests are to change."""
+        if self._watch is None:
             await asyncio.sleep(POLICY_INTERVAL_S)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLICY_INTERVAL_S):
+                await self._watch.reread.wait()
+        self._watch.reread.clear()
 
     def _self(self, front: FrontHalf) -> Self:
         return Self(

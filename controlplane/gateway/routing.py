@@ -12,22 +12,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from controlplane.gateway.admission import Caller
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
+from controlplane.gateway.limits.crowd import Crowd
 from controlplane.gateway.live_requests import LiveRequest
 from controlplane.gateway.waiting import waiters
 from controlplane.scheduling import filters, policies, queueing
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Dispatch, Hold, Reject
 from controlplane.scheduling.dispatch import refusal
+from controlplane.scheduling.fair_share import FairQueue
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.queueing import FleetQueue
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot
 from engine_agents.messages import ToAgent, Waiter
 
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_LIFETIME_S = 0.02
+AGING_INTERVAL_S = 1.0
 HOLDS_PER_WALK = 8
 """A walk along the queue ends after so many requests that nobody takes."""
 INTERRUPTED_RANK = -1
@@ -53,7 +56,9 @@ class Router:
         self._view, self._links, self._ledger, self._journal = view, links, ledger, journal
         self.config = SchedulingConfig.recommended()
         self.classes: Mapping[str, ClassRule] = {}
-        self._queue = FleetQueue()
+        self._queue = FairQueue()
+        self._crowd = Crowd()
+        self._aged_s = 0.0
         self._waiting: dict[str, LiveRequest] = {}
         self._seq = 0
         self._snapshot: ClusterSnapshot | None = None
@@ -83,8 +88,10 @@ class Router:
         self._enqueue(live, queueing.queue_key(profile, self.config), now_s)
         if self.binds_late:
             self._walk(now_s, live.request_id)
-            return self._reject_hopeless(live, now_s)
-        return self._try_now(live, now_s)
+            rejected = self._reject_hopeless(live, now_s)
+        else:
+            rejected = self._try_now(live, now_s)
+        return rejected or self._reject_in_excess(live)
 
     def rehome(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """A pre-empted request that was taken back returns to the queue, at its own place."""
@@ -105,6 +112,16 @@ class Router:
         """It is over, or bound."""
         if self._waiting.pop(live.request_id, None) is not None:
             self._queue.remove(live.request_id)
+            self._crowd.left(live)
+
+    def ended(self, live: LiveRequest) -> None:
+        """It is over: its tenant's share is settled by what it really cost."""
+        self._queue.ended(live.request_id, live.new.prompt_tokens, len(live.entry.tokens))
+
+    def give_way(self, newcomer: Caller) -> LiveRequest | None:
+        """Who is shed from a full queue for a newcomer; ``None``: nobody deserves less than it does."""
+        victim = self._queue.victim(newcomer.rank, newcomer.identity.tenant_slug)
+        return self._waiting[victim.request.request_id] if victim is not None else None
 
     def refused(self, live: LiveRequest, instance_id: str, now_s: float) -> None:
         """The instance did not take it: what was noted as sent is not there."""
@@ -120,6 +137,9 @@ class Router:
     def pump(self, now_s: float) -> list[Rejected]:
         """Walk the queue; returns what must not wait any longer."""
         rejected = self._expired(now_s)
+        if now_s - self._aged_s >= AGING_INTERVAL_S:
+            self._aged_s = now_s
+            self._queue.age(now_s)
         if self.binds_late:
             self._walk(now_s)
             return rejected
@@ -157,8 +177,17 @@ class Router:
 
     def _enqueue(self, live: LiveRequest, key_s: float, now_s: float) -> None:
         rank = INTERRUPTED_RANK if live.lost_at_s is not None else live.call.caller.rank
-        self._queue.add(live.profile, rank, key_s)
+        identity = live.call.caller.identity
+        self._queue.add(
+            live.profile,
+            rank,
+            key_s,
+            tenant=identity.tenant_slug,
+            weight=identity.weight,
+            patience_s=live.queue_limit_s,
+        )
         self._waiting[live.request_id] = live
+        self._crowd.joined(live)
         live.queued(now_s, NO_ROOM)
 
     def _try_now(self, live: LiveRequest, now_s: float) -> list[Rejected]:
@@ -196,10 +225,20 @@ class Router:
         self.remove(live)
         return [(live, 400, verdict.reason)]
 
+    def _reject_in_excess(self, live: LiveRequest) -> list[Rejected]:
+        """A newcomer that would wait although too many of its kind do; one that had begun may always."""
+        if live.request_id not in self._waiting or live.entry.issued:
+            return []
+        reason = self._crowd.excess(live)
+        if not reason:
+            return []
+        self.remove(live)
+        return [(live, 429, reason)]
+
     def _expired(self, now_s: float) -> list[Rejected]:
         engines_ready = bool(self._links.usable())
         overdue = [(live, live.give_up(now_s, engines_ready)) for live in self._waiting.values()]
-        rejected = [(live, 503, reason) for live, reason in overdue if reason]
+        rejected = [(live, live.give_up_status, reason) for live, reason in overdue if reason]
         for live, _, _ in rejected:
             self.remove(live)
         return rejected
@@ -223,6 +262,7 @@ class Router:
             self._view.refused(instance_id, now_s)
             self.changed()
             return
+        self._queue.bound(live.request_id)
         self._ledger.sent(instance_id, self._seq, profile.prompt_tokens + profile.generated_tokens)
         self.remove(live)
         live.bound(now_s, self._seq)

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from controlplane.gateway.commands import as_class
 from controlplane.gateway.entries import AbortAt, Effects, Finished, Recover
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
@@ -27,6 +28,7 @@ from engine_agents.messages import (
     Preempted,
     Ready,
     Refused,
+    SetRank,
     Step,
     ToGateway,
     split_engine_id,
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 MAX_QUEUED = 2_000
 MAX_OPEN = 10_000
+FULL = "This gateway is full: too many requests wait or run. Try again."
+SHED = "The fleet is overloaded, and this request gave way to one of a higher class or of another tenant."
 NO_ENGINE = "No engine instance is ready to serve this model. Try again."
 
 
@@ -69,10 +73,19 @@ class Gateway:
     def check_admission(self, count: int) -> None:
         if not self.links.usable():
             raise AdmissionRefusedError(503, NO_ENGINE)
-        if len(self.router) + count > MAX_QUEUED or len(self._lives) + count > MAX_OPEN:
-            raise AdmissionRefusedError(
-                503, "This gateway is full: too many requests wait or run. Try again."
-            )
+        if len(self._lives) + count > MAX_OPEN:
+            raise AdmissionRefusedError(503, FULL)
+        while len(self.router) + count > MAX_QUEUED:
+            self._shed()
+
+    def _shed(self) -> None:
+        """Overload: the lowest class gives way first, in it the tenant that has had and wants the most."""
+        call = current_call.get(None)
+        victim = self.router.give_way(call.caller) if call is not None else None
+        if victim is None:
+            raise AdmissionRefusedError(503, FULL)
+        self.counters["shed"] += 1
+        self._fail(victim, GiveUp(503, SHED))
 
     def add(self, request: NewRequest) -> None:
         entry = self.journal.open(request.request_id, gap_closable=request.gap_closable)
@@ -188,6 +201,7 @@ class Gateway:
             live = self._lives.get(output.request_id)  # type: ignore[attr-defined]
             if live is not None and live.first_token_s is None:
                 live.first_token_s = now_s
+                live.note_prefill(getattr(output, "prefill_stats", None))
         self.front.deliver(outputs)
 
     def _recover(self, request_id: str, reason: str) -> None:
@@ -221,6 +235,9 @@ class Gateway:
         now_s = self._clock()
         finished = live.finished(now_s, outcome, self._model)
         self.counters[f"ended_{outcome}"] += 1
+        self.router.ended(live)
+        if live.call.ticket is not None:
+            live.call.ticket.note_tokens(finished.prompt_tokens, finished.output_tokens)
         if outcome != "abort":
             self.latency.add(now_s, finished.slo_class_served, finished.ttft_ms, finished.tpot_ms)
         self._record(finished)
@@ -244,6 +261,30 @@ class Gateway:
     def _pump(self) -> None:
         if len(self.router):
             self._reject(self.router.pump(self._clock()))
+
+    # ---------------------------------------------------------------- from operators
+
+    def matching(self, chosen: Callable[[LiveRequest], bool]) -> list[LiveRequest]:
+        return [live for live in self._lives.values() if chosen(live)]
+
+    def knows_class(self, slo_class: str) -> bool:
+        return slo_class in self.router.classes
+
+    def end(self, live: LiveRequest, give_up: GiveUp) -> None:
+        self._fail(live, give_up)
+
+    def serve_as(self, live: LiveRequest, slo_class: str) -> None:
+        """Its urgency changes where it is: in the queue, or on its instance from the next step on."""
+        rank = self.router.classes[slo_class].rank
+        as_class(live, slo_class, rank)
+        now_s = self._clock()
+        entry = live.entry
+        if entry.owner:
+            change = SetRank(engine_ids=[entry.engine_id], rank=rank, slo_class=slo_class)
+            self.links.send(entry.owner_id, change)
+        else:
+            self.router.reorder(live, now_s)
+            self._pump()
 
     # ---------------------------------------------------------------- for reports
 

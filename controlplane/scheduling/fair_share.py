@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heapreplace
 from math import inf
 
@@ -68,7 +68,7 @@ def aged_rank(rank: int, waited_s: float, patience_s: float, best: int = 0) -> i
 
 
 class FairQueue(FleetQueue):
-    """A :class:`FleetQueue` whose order is fair among tenants. Charge with :meth:`bound` and :meth:`ended`."""
+    """A :class:`FleetQueue` that is fair among tenants; tell it by :meth:`bound` and :meth:`ended`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class FairQueue(FleetQueue):
             rank = min(place.line[0], aged_rank(place.own_rank, waited_s, place.patience_s, max(0, best)))
             if rank != place.line[0]:
                 self._step_out(entry)
-                self._stand(entry, Place((rank, place.line[1]), place.own_rank, place.weight, place.patience_s))
+                self._stand(entry, replace(place, line=(rank, place.line[1])))
                 changed += 1
         return changed
 
@@ -153,7 +153,7 @@ class FairQueue(FleetQueue):
     # ---------------------------------------------------------------- shedding
 
     def burden(self, rank: int, tenant: str) -> float:
-        """Tokens per weight that a tenant has had and waits for in a rank: the greater, the later its next."""
+        """Tokens per weight that a tenant has had and waits for in a rank."""
         line = self._lines.get(rank, {}).get(tenant, [])
         waiting = sum(self._price(entry, tenant) / self._weight(entry) for entry in line)
         return max(self._counters.get((rank, tenant), 0.0), self._entry_level(rank)) + waiting
@@ -169,7 +169,7 @@ class FairQueue(FleetQueue):
             return None
         heaviest = max(self._lines[last], key=lambda name: (self.burden(last, name), name))
         mine = self.burden(rank, tenant) if last == rank else -inf
-        if heaviest == tenant and last == rank or self.burden(last, heaviest) <= mine:
+        if (heaviest == tenant and last == rank) or self.burden(last, heaviest) <= mine:
             return None
         return self._lines[last][heaviest][-1]
 

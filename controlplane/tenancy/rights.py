@@ -59,4 +59,4 @@ def _at_most(wanted: str, allowed: set[str], ranks: Mapping[str, int]) -> str:
     lower = {name for name in allowed if ranks.get(name, 0) >= ranks.get(wanted, 0)} or _lowest(
         allowed, ranks
     )
-    return min(lower, key=lambda name: (ranks.get(name, 0), name))
+    return min(lower or _lowest(allowed, ranks), key=lambda name: (ranks.get(name, 0), name))

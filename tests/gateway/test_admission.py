@@ -1,104 +1,20 @@
-"""Who is let in, as what; what is refused before any work is done on it."""
+"""Under which class a request is served, and whether it is let in now."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from datetime import UTC, datetime
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from controlplane.gateway import admission
-from controlplane.gateway.admission import KeyCache, RefusedError, caller_for, read_envelope
-from tests.gateway.identities import KEYS, identity
-
-
-class Door:
-    """A key cache over a countable lookup and a clock that the test turns."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.asked: list[str] = []
-        self.keys = dict(KEYS)
-        self.broken = False
-        self.gate = threading.Event()
-        self.gate.set()
-        self.cache = KeyCache(self._lookup, lambda: self.now, lambda: datetime.now(UTC))
-
-    def _lookup(self, raw_key: str, now: datetime):
-        self.gate.wait(60)
-        self.asked.append(raw_key)
-        if self.broken:
-            raise OSError("the database is away")
-        return self.keys.get(raw_key)
-
-    async def authenticate(self, header: bytes):
-        return await self.cache.authenticate([(b"authorization", header)])
-
-
-@pytest.fixture
-def door():
-    made = Door()
-    yield made
-    made.cache.close()
-
-
-async def refusal(work) -> int:
-    with pytest.raises(RefusedError) as caught:
-        await work
-    return caught.value.error.status
-
-
-async def test_a_good_key_is_asked_for_once_in_its_lifetime(door: Door) -> None:
-    for _ in range(3):
-        assert (await door.authenticate(b"Bearer good-key")).tenant_slug == "demo"
-    assert door.asked == ["good-key"]
-
-
-async def test_a_revoked_key_stops_within_the_lifetime(door: Door) -> None:
-    await door.authenticate(b"Bearer good-key")
-    del door.keys["good-key"]
-    door.now += admission.KEY_LIFETIME_S
-    assert await refusal(door.authenticate(b"Bearer good-key")) == 401
-
-
-@pytest.mark.parametrize(
-    "header",
-    [b"", b"good-key", b"Basic good-key", b"Bearer ", b"Bearer " + b"x" * 500, "Bearer schlüssel".encode()],
-)
-async def test_what_is_no_bearer_key_is_not_asked_for(door: Door, header: bytes) -> None:
-    assert await refusal(door.authenticate(header)) == 401
-    assert door.asked == []
-
-
-async def test_no_header_at_all(door: Door) -> None:
-    assert await refusal(door.cache.authenticate([])) == 401
-
-
-async def test_many_requests_at_once_ask_once(door: Door) -> None:
-    door.gate.clear()
-    crowd = [asyncio.create_task(door.authenticate(b"Bearer good-key")) for _ in range(20)]
-    await asyncio.sleep(0)
-    door.gate.set()
-    assert len({id(who) for who in await asyncio.gather(*crowd)}) == 1
-    assert door.asked == ["good-key"]
-
-
-async def test_known_keys_outlive_the_database_for_a_while_unknown_ones_do_not(door: Door) -> None:
-    await door.authenticate(b"Bearer good-key")
-    door.broken = True
-    door.now += admission.KEY_LIFETIME_S + 1
-    assert await door.authenticate(b"Bearer good-key")
-    assert await refusal(door.authenticate(b"Bearer batch-key")) == 503
-    door.now += admission.STALE_KEY_LIMIT_S
-    assert await refusal(door.authenticate(b"Bearer good-key")) == 503
-
-
-async def test_the_cache_is_bounded(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "MAX_KEYS", 3)
-    for number in range(10):
-        await door.cache.identify(f"guess-{number}")
-    assert len(door.cache._answers) == 3
+from controlplane.gateway.abuse import EVERY_S, AbuseLog
+from controlplane.gateway.admission import Admission, Ticket, caller_for
+from controlplane.gateway.envelope import Envelope, RefusedError
+from controlplane.gateway.limits.book import LimitBook
+from controlplane.gateway.limits.store import LocalStore
+from controlplane.tenancy.types import KeyIdentity, LimitTerms
+from tests.gateway.identities import identity
 
 
 @pytest.mark.parametrize(
@@ -123,55 +39,211 @@ def test_a_request_may_lower_its_class_and_never_exceed_what_its_key_allows(
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("tier", "priority", "served", "rule"),
     [
-        b"",
-        b"{",
-        b"{bad}",
-        b'{"a": NaN}',
-        b'{"a": Infinity}',
-        b'{"n": 1} trailing',
-        b'{"a": "\xff"}',
-        b"[1, 2",
-        b"nul",
+        ("", 0, "standard", "default"),
+        ("", 1, "batch", "priority"),
+        ("", 99, "batch", "priority"),
+        ("", -99, "standard", "default"),
+        ("priority", 0, "interactive", "asked"),
+        ("priority", 1, "standard", "priority"),
+        ("priority", 2, "batch", "priority"),
+        ("flex", 5, "batch", "asked"),
     ],
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
-    with pytest.raises(RefusedError) as caught:
-        read_envelope(body)
-    assert (caught.value.error.status, caught.value.error.code) == (400, "invalid_json")
+def test_vllms_priority_only_ever_lowers(tier: str, priority: int, served: str, rule: str) -> None:
+    caller = caller_for(identity(), tier, priority)
+    assert (caller.slo_class, caller.rule) == (served, rule)
 
 
-def test_json_that_is_nested_too_deeply_is_refused() -> None:
-    with pytest.raises(RefusedError) as caught:
-        read_envelope(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
-    assert caught.value.error.status == 400
+def test_the_tier_of_the_class_served_is_echoed() -> None:
+    assert caller_for(identity("standard", ("standard", "batch")), "priority").tier == "default"
+    assert caller_for(identity(), "flex").tier == "flex"
 
 
 @pytest.mark.parametrize(
-    ("body", "param"),
+    ("allowed", "tier", "priority", "excess"),
     [
-        (b'{"n": 1000}', "n"),
-        (b'{"best_of": 100000}', "best_of"),
-        (b'{"prompt": [' + b",".join([b'"a"'] * 1000) + b"]}", "prompt"),
-        (b'{"prompt": [ ' + b",".join([b"[1,2]"] * 1000) + b"]}", "prompt"),
+        (("standard", "batch"), "priority", 0, "interactive"),
+        (("standard", "batch"), "flex", 0, ""),
+        (("standard", "batch"), "", -5, "priority -5"),
+        (("interactive", "standard"), "flex", 0, ""),
     ],
 )
-def test_what_would_become_too_many_requests_is_refused(body: bytes, param: str) -> None:
-    with pytest.raises(RefusedError) as caught:
-        read_envelope(body)
-    assert (caught.value.error.status, caught.value.error.param) == (400, param)
+def test_a_wish_beyond_the_rights_is_noticed(allowed, tier: str, priority: int, excess: str) -> None:
+    assert caller_for(identity("standard", allowed), tier, priority).excess == excess
 
 
-@pytest.mark.parametrize(
-    ("body", "tier"),
-    [
-        (b'{"service_tier": "flex", "prompt": "x"}', "flex"),
-        (b'{"service_tier": 7, "n": "many"}', ""),
-        (b'{"prompt": ' + b"[" + b",".join([b"5"] * 4000) + b"]}", ""),
-        (b'[{"not": "an object"}]', ""),
-        (b'"text"', ""),
-    ],
-)
-def test_whatever_else_is_json_passes_on_to_vllm(body: bytes, tier: str) -> None:
-    assert read_envelope(body).service_tier == tier
+class Gate:
+    """An admission whose clock the test turns; keys are not asked."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.book = LimitBook(LocalStore(lambda: self.now), lambda: self.now)
+        self.abuse = AbuseLog(lambda: self.now)
+        self.admission = Admission(None, self.book, self.abuse, lambda: self.now)  # type: ignore[arg-type]
+
+    async def admit(self, who: KeyIdentity, **asked: Any) -> Ticket:
+        return await self.admission.admit(who, Envelope(**asked))
+
+    async def refusal(self, who: KeyIdentity, **asked: Any):
+        with pytest.raises(RefusedError) as caught:
+            await self.admit(who, **asked)
+        return caught.value.error
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+def limited(slo_class: str = "", scope: str = "tenant", **limits: Any) -> KeyIdentity:
+    subject = f"{scope}:1:{slo_class}"
+    return replace(identity(), limits=(LimitTerms(scope, subject, slo_class, **limits),))
+
+
+async def test_who_asks_for_too_much_is_served_lower_and_noted(gate: Gate) -> None:
+    who = identity("standard", ("standard", "batch"))
+    for _ in range(3):
+        assert (await gate.admit(who, service_tier="priority")).caller.slo_class == "standard"
+    (excess,) = gate.abuse.take()
+    assert (excess.asked, excess.served, excess.times) == ("interactive", "standard", 3)
+
+
+async def test_where_the_tenant_wants_it_so_too_much_is_a_403(gate: Gate) -> None:
+    who = replace(identity("standard", ("standard", "batch")), refuse_above_maximum=True)
+    error = await gate.refusal(who, service_tier="priority")
+    assert (error.status, error.code, error.param) == (403, "class_not_allowed", "service_tier")
+    assert "standard" in error.message
+    assert gate.abuse.take()[0].served == ""
+
+
+async def test_wishes_beyond_rights_are_told_in_numbers_once_a_minute(gate: Gate) -> None:
+    who = identity("batch", ("batch",))
+    await gate.admit(who, service_tier="priority")
+    assert [each.times for each in gate.abuse.take()] == [1]
+    for _ in range(500):
+        await gate.admit(who, service_tier="priority")
+    assert gate.abuse.take() == []
+    gate.now += EVERY_S
+    (excess,) = gate.abuse.take()
+    assert excess.times == 500
+    gate.abuse.put_back([excess])
+    assert [each.times for each in gate.abuse.take()] == [500]
+    gate.now += EVERY_S
+    assert gate.abuse.take() == [] and not gate.abuse._groups
+
+
+async def test_requests_per_minute_are_let_in_to_the_last_one(gate: Gate) -> None:
+    who = limited(requests_per_minute=3)
+    for _ in range(3):
+        (await gate.admit(who)).close()
+    error = await gate.refusal(who)
+    assert (error.status, error.code, error.param) == (
+        429,
+        "rate_limit_exceeded",
+        "tenant.requests_per_minute",
+    )
+    assert dict(error.headers)[b"retry-after"] == b"20"
+    gate.now += 20.0
+    await gate.admit(who)
+
+
+async def test_tokens_are_set_aside_first_and_settled_afterwards(gate: Gate) -> None:
+    who = limited(tokens_per_minute=600)
+    ticket = await gate.admit(who, max_tokens=100, body_bytes=396)  # 100 for the prompt, 100 for the output
+    assert dict(ticket.headers)[b"x-ratelimit-remaining-tokens"] == b"400"
+    ticket.note_tokens(90, 10)
+    ticket.close()
+    again = await gate.admit(who, max_tokens=100, body_bytes=396)
+    assert dict(again.headers)[b"x-ratelimit-remaining-tokens"] == b"300"
+
+
+async def test_who_used_more_than_was_set_aside_is_in_debt(gate: Gate) -> None:
+    who = limited(tokens_per_minute=600)
+    ticket = await gate.admit(who, max_tokens=10, body_bytes=0)
+    ticket.close()
+    ticket.note_tokens(1, 1190)  # the engine's last word comes after the client has gone
+    error = await gate.refusal(who, max_tokens=10, body_bytes=0)
+    assert error.param == "tenant.tokens_per_minute"
+    assert 55 < error.retry_after_s < 65
+    gate.now += 65.0
+    await gate.admit(who, max_tokens=10, body_bytes=0)
+
+
+async def test_one_request_larger_than_a_minutes_tokens_is_served_from_a_full_bucket(gate: Gate) -> None:
+    who = limited(tokens_per_minute=100)
+    await gate.admit(who, max_tokens=5000, body_bytes=40_000)
+    assert (await gate.refusal(who, max_tokens=1, body_bytes=4)).status == 429
+
+
+async def test_a_slot_is_free_again_when_the_answer_is_over(gate: Gate) -> None:
+    who = limited(concurrent_requests=2)
+    first, _ = await gate.admit(who), await gate.admit(who)
+    assert (await gate.refusal(who)).param == "tenant.concurrent_requests"
+    first.close()
+    first.close()
+    await gate.admit(who)
+    assert (await gate.refusal(who)).param == "tenant.concurrent_requests"
+
+
+async def test_where_waiting_is_allowed_a_request_waits_for_its_slot_in_order(gate: Gate) -> None:
+    who = limited(concurrent_requests=1, queued_requests=2)
+    held = await gate.admit(who)
+    served: list[int] = []
+
+    async def wait(number: int) -> None:
+        ticket = await gate.admit(who)
+        served.append(number)
+        await asyncio.sleep(0)
+        ticket.close()
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(2)]
+    await asyncio.sleep(0.01)
+    assert gate.admission.waiting == 2
+    assert (await gate.refusal(who)).param == "tenant.queued_requests"
+    held.close()
+    await asyncio.gather(*waiting)
+    assert served == [0, 1] and gate.admission.waiting == 0
+
+
+async def test_who_waits_too_long_for_a_slot_is_told_so(gate: Gate) -> None:
+    who = limited(concurrent_requests=1, queued_requests=5, queue_seconds=3.0)
+    await gate.admit(who)
+    waiting = asyncio.create_task(gate.refusal(who))
+    await asyncio.sleep(0.01)
+    gate.now += 3.0
+    gate.book._freed["open:tenant:1:"].set()
+    assert (await waiting).param == "tenant.queue_seconds"
+
+
+async def test_a_limit_of_a_class_binds_requests_of_that_class_only(gate: Gate) -> None:
+    who = limited(slo_class="batch", requests_per_minute=1)
+    for _ in range(5):
+        await gate.admit(who)
+    await gate.admit(who, service_tier="flex")
+    error = await gate.refusal(who, service_tier="flex")
+    assert error.param == "tenant in class batch.requests_per_minute"
+
+
+async def test_the_tightest_limit_is_the_one_in_the_headers(gate: Gate) -> None:
+    loose = LimitTerms("tenant", "tenant:1", requests_per_minute=100)
+    tight = LimitTerms("key", "key:1", requests_per_minute=10)
+    ticket = await gate.admit(replace(identity(), limits=(loose, tight)))
+    headers = dict(ticket.headers)
+    assert headers[b"x-ratelimit-limit-requests"] == b"10"
+    assert headers[b"x-ratelimit-remaining-requests"] == b"9"
+    assert headers[b"x-ratelimit-reset-requests"] == b"6s"
+
+
+async def test_nothing_is_taken_of_any_limit_when_one_refuses(gate: Gate) -> None:
+    loose = LimitTerms("tenant", "tenant:1", requests_per_minute=10)
+    tight = LimitTerms("key", "key:1", requests_per_minute=1)
+    who = replace(identity(), limits=(loose, tight))
+    await gate.admit(who)
+    for _ in range(20):
+        await gate.refusal(who)
+    other = replace(identity(), limits=(loose,))
+    for _ in range(9):
+        await gate.admit(other)
+    await gate.refusal(other)

@@ -13,8 +13,13 @@ import httpx
 import pytest
 
 from controlplane.gateway import app as app_module
-from controlplane.gateway.admission import KeyCache
+from controlplane.gateway import body as body_module
+from controlplane.gateway.abuse import AbuseLog
+from controlplane.gateway.admission import Admission
 from controlplane.gateway.app import Door
+from controlplane.gateway.keys import KeyCache
+from controlplane.gateway.limits.book import LimitBook
+from controlplane.gateway.limits.store import LocalStore
 from controlplane.gateway.live_requests import current_call
 from tests.gateway.identities import KEYS
 
@@ -58,7 +63,9 @@ def inner() -> Inner:
 @pytest.fixture
 async def client(inner: Inner) -> AsyncIterator[httpx.AsyncClient]:
     keys = KeyCache(lambda raw_key, now: KEYS.get(raw_key), time.monotonic, lambda: datetime.now(UTC))
-    door = Door(keys, lambda: {"status": "ok"}, time.monotonic, lambda: datetime.now(UTC))
+    book = LimitBook(LocalStore(time.monotonic), time.monotonic)
+    admission = Admission(keys, book, AbuseLog(time.monotonic), time.monotonic)
+    door = Door(admission, lambda: {"status": "ok"}, time.monotonic, lambda: datetime.now(UTC))
     door.inner = inner
     transport = httpx.ASGITransport(door)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=GOOD) as made:
@@ -165,7 +172,7 @@ async def test_malformed_json_is_refused_at_the_door(client, inner: Inner) -> No
 
 
 async def test_a_huge_body_is_refused_by_its_length_and_by_its_bytes(client, inner, monkeypatch) -> None:
-    monkeypatch.setattr(app_module, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(body_module, "MAX_BODY_BYTES", 1000)
     big = b'{"prompt": "' + b"x" * 2000 + b'"}'
     assert_openai_error(await client.post("/v1/completions", content=big), 413, "request_too_large")
 
@@ -178,7 +185,7 @@ async def test_a_huge_body_is_refused_by_its_length_and_by_its_bytes(client, inn
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(client, monkeypatch) -> None:
-    monkeypatch.setattr(app_module, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(body_module, "BODY_TIMEOUT_S", 0.05)
 
     async def drip():
         yield b"{"

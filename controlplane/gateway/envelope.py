@@ -1,0 +1,116 @@
+"""The form and bounds of a request's body, and what of it concerns the gateway; the rest is vLLM's. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from controlplane.gateway import errors
+from controlplane.gateway.errors import ApiError
+
+MAX_BODY_BYTES = 4 * 2**20
+MAX_CHOICES = 128
+MAX_PROMPTS = 256
+BYTES_PER_TOKEN = 4
+"""Of English text; only for what is set aside before the tokenizer has counted."""
+
+
+class RefusedError(Exception):
+    """The request is answered with ``self.error`` and goes no further."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What of a body concerns the gateway; the rest is vLLM's."""
+
+    service_tier: str = ""
+    priority: int = 0
+    """vLLM's: the higher, the later."""
+    max_tokens: int | None = None
+    """Output tokens asked for, per choice; ``None`` where the client did not say."""
+    choices: int = 1
+    body_bytes: int = 0
+
+    @property
+    def likely_prompt_tokens(self) -> int:
+        """A guess before the tokenizer has counted."""
+        return self.body_bytes // BYTES_PER_TOKEN + 1
+
+
+class _Fields(msgspec.Struct):
+    service_tier: Any = None
+    priority: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n: Any = None
+    best_of: Any = None
+    prompt: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_fields = msgspec.json.Decoder(_Fields)
+_anything = msgspec.json.Decoder()
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """Check a body's form and bounds. Raises :class:`RefusedError` (400); leaves fine points to vLLM."""
+    try:
+        body.decode()
+        fields = _fields.decode(body)
+    except msgspec.ValidationError:
+        # JSON, but no object: vLLM says what it expected. It must be whole JSON all the same.
+        return _checked(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RefusedError(errors.bad_json(_json_problem(error))) from None
+    for name in ("n", "best_of"):
+        _check_choices(name, getattr(fields, name))
+    _check_prompts(bytes(fields.prompt))
+    asked = (fields.max_completion_tokens, fields.max_output_tokens, fields.max_tokens)
+    return Envelope(
+        service_tier=fields.service_tier if isinstance(fields.service_tier, str) else "",
+        priority=_whole(fields.priority) or 0,
+        max_tokens=next((number for each in asked if (number := _whole(each)) is not None), None),
+        choices=max(1, _whole(fields.n) or 1),
+        body_bytes=len(body),
+    )
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _checked(body: bytes) -> Envelope:
+    try:
+        _anything.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RefusedError(errors.bad_json(_json_problem(error))) from None
+    return Envelope(body_bytes=len(body))
+
+
+def _json_problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error).removeprefix("JSON is malformed: ") or "it cannot be read"
+
+
+def _check_choices(name: str, value: Any) -> None:
+    if isinstance(value, int) and value > MAX_CHOICES:
+        raise RefusedError(errors.out_of_range(name, f"must be at most {MAX_CHOICES}, got {value}"))
+
+
+def _check_prompts(raw: bytes) -> None:
+    """A list of prompts is as many requests; a list of token ids is one."""
+    inner = raw[1:65].lstrip()
+    if not raw.startswith(b"[") or not inner.startswith((b'"', b"[", b"{")):
+        return
+    count = len(_anything.decode(raw))
+    if count > MAX_PROMPTS:
+        raise RefusedError(
+            errors.out_of_range("prompt", f"at most {MAX_PROMPTS} in one request, got {count}")
+        )

@@ -1,0 +1,1 @@
+"""Limits of keys, tenants and classes: counted in common by all gateways, judged in each without asking."""

@@ -1,0 +1,41 @@
+"""How many wait in this gateway's queue under each limit of ``queued_requests``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from controlplane.gateway.limits.terms import title
+
+if TYPE_CHECKING:
+    from controlplane.gateway.live_requests import LiveRequest
+
+
+class Crowd:
+    """Counts by subject; a request counts under the class it had when it joined."""
+
+    def __init__(self) -> None:
+        self._waiting: Counter[str] = Counter()
+        self._subjects: dict[str, tuple[str, ...]] = {}
+
+    def joined(self, live: LiveRequest) -> None:
+        subjects = tuple(each.subject for each in live.call.caller.limits if each.queued_requests is not None)
+        self._subjects[live.request_id] = subjects
+        self._waiting.update(subjects)
+
+    def left(self, live: LiveRequest) -> None:
+        for subject in self._subjects.pop(live.request_id, ()):
+            self._waiting[subject] -= 1
+            if not self._waiting[subject]:
+                del self._waiting[subject]
+
+    def excess(self, live: LiveRequest) -> str:
+        """The limit beyond which this request waits, in a sentence for its client; empty: it may wait."""
+        for each in live.call.caller.limits:
+            limit = each.queued_requests
+            if limit is not None and self._waiting[each.subject] > limit:
+                return (
+                    f"Limit reached: {limit} requests waiting for an instance "
+                    f"({title(each, 'queued_requests')}). Try again later."
+                )
+        return ""
