@@ -122,6 +122,9 @@ AGENT_START_TIMEOUT_S = env.integer("LLUMDECK_AGENT_START_TIMEOUT_S", 300, low=1
 WHAT_IF_TIMEOUT_S = env.integer("LLUMDECK_WHAT_IF_TIMEOUT_S", 120, low=5, high=3_600)
 WHAT_IF_MAX_TRACES = env.integer("LLUMDECK_WHAT_IF_MAX_TRACES", 20, low=1, high=1_000)
 RETENTION_DAYS = env.integer("LLUMDECK_RETENTION_DAYS", 14, low=1, high=3_650)
+USAGE_RETENTION_DAYS = env.integer("LLUMDECK_USAGE_RETENTION_DAYS", 400, low=1, high=3_650)
+# Whose X-Forwarded-For a gateway believes.
+TRUSTED_PROXIES = env.networks("LLUMDECK_TRUSTED_PROXIES", "127.0.0.0/8,::1")
 
 CELERY_BROKER_URL = (
     REDIS_URL.replace("unix://", "redis+socket://", 1) if REDIS_URL.startswith("unix://") else REDIS_URL
