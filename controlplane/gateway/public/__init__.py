@@ -1,0 +1,1 @@
+"""One public port in front of all pools and gateway processes; loads neither vLLM nor models."""
