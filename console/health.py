@@ -15,13 +15,13 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 def readyz(request: HttpRequest) -> JsonResponse:
     """503 with the reasons while the database or Redis does not answer."""
-    checks = {"database": _database_problem(), "redis": redis_client.problem()}
+    checks = {"database": database_problem(), "redis": redis_client.problem()}
     ready = not any(checks.values())
     body = {name: problem or "ok" for name, problem in checks.items()}
     return JsonResponse({"status": "ready" if ready else "not ready", **body}, status=200 if ready else 503)
 
 
-def _database_problem() -> str:
+def database_problem() -> str:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

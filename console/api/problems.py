@@ -17,6 +17,7 @@ from console.api.request_id import request_id_of
 from controlplane.redis_client import RedisError
 
 CONTENT_TYPE = "application/problem+json"
+OWN_PACKAGES = ("controlplane.", "console.")
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,12 @@ TITLES = {
     404: "There is no such thing.",
     405: "This method is not offered here.",
     409: "This cannot be done now.",
+    406: "This is not offered in that form.",
+    412: "It was changed meanwhile.",
     413: "The request is too large.",
     415: "Send JSON.",
+    422: "This key was used for another request.",
+    428: "Say which state you have seen.",
     429: "Too many attempts.",
     503: "A part that this needs does not answer.",
 }
@@ -39,6 +44,11 @@ class Conflict(exceptions.APIException):
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"
+
+
+class TooLarge(exceptions.APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "too_large"
 
 
 class Unavailable(exceptions.APIException):
@@ -83,7 +93,18 @@ def _known(error: Exception) -> Exception:
         return exceptions.ValidationError(detail)
     if isinstance(error, Http404):
         return exceptions.NotFound("Nothing has this name or number.")
+    if isinstance(error, ValueError) and type(error).__module__.startswith(OWN_PACKAGES):
+        return _refused(error)
     return error
+
+
+def _refused(error: ValueError) -> Exception:
+    """What a service says no to: 400 where it names a field of the input, else 409."""
+    field = getattr(error, "field", "")
+    status_code = getattr(error, "status_code", 0)
+    if status_code == status.HTTP_429_TOO_MANY_REQUESTS:
+        return exceptions.Throttled(detail=str(error))
+    return exceptions.ValidationError({field: str(error)}) if field else Conflict(str(error))
 
 
 def _detail(error: Exception) -> str:

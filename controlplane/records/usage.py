@@ -149,7 +149,9 @@ def attainment(since: datetime, targets: dict[str, tuple[int | None, int | None]
         ttft_met |= mine & (Q(ttft_ms__lte=ttft_ms) if ttft_ms is not None else Q())
         tpot_met |= mine & (Q(tpot_ms__lte=tpot_ms) | Q(tpot_ms__isnull=True) if tpot_ms is not None else Q())
     rows = counted.values_list("tenant_id", "slo_class_served").annotate(
-        Count("id"), Count("id", filter=ttft_met), Count("id", filter=tpot_met)
+        counted=Count("id"),
+        kept_ttft=Count("id", filter=ttft_met),
+        kept_tpot=Count("id", filter=tpot_met),
     )
     return [Attainment(*row) for row in rows]
 

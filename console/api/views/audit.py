@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from django.db.models import Q
-from rest_framework.request import Request
-from rest_framework.response import Response
+from typing import Any
 
-from console.api.outputs import AuditOutput
-from console.api.pagination import page
+import django_filters
+from rest_framework.request import Request
+
+from console.api.filters import Moment, Word
+from console.api.listing import Listing
+from console.api.outputs.accounts import AuditOutput
+from console.api.schema import contract
 from console.api.views.console_view import ConsoleView
 from controlplane.records.selectors import audit_entries
 
 
-class Audit(ConsoleView):
-    """``GET ?q=&object_type=&object_id=&actor=``, newest first."""
+class AuditFilters(django_filters.FilterSet):
+    actor = Word()
+    action = Word()
+    object_type = Word()
+    object_id = Word()
+    request_id = Word()
+    since = Moment(field_name="at", lookup_expr="gte", help_text="From then on.")
+    until = Moment(field_name="at", lookup_expr="lt", help_text="Before then.")
 
-    def get(self, request: Request) -> Response:
-        asked = request.query_params
-        rows = audit_entries(object_type=asked.get("object_type", ""), object_id=asked.get("object_id", ""))
-        if actor := asked.get("actor", ""):
-            rows = rows.filter(actor=actor)
-        for word in asked.get("q", "").split()[:5]:
-            rows = rows.filter(
-                Q(actor__icontains=word)
-                | Q(action__icontains=word)
-                | Q(object_id__icontains=word)
-                | Q(reason__icontains=word)
-            )
-        return page(rows, AuditOutput, view=self, ordering="-id")
+
+class Audit(ConsoleView):
+    """Who did what to which object, when and why, newest first."""
+
+    listing = Listing(
+        output=AuditOutput,
+        ordering={"id": "id", "at": "at"},
+        default="-id",
+        filters=AuditFilters,
+        search=("actor", "action", "object_id", "reason"),
+    )
+
+    @contract(lists=True)
+    def get(self, request: Request) -> Any:
+        return self.list(audit_entries())

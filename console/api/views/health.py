@@ -10,6 +10,8 @@ from rest_framework.response import Response
 
 from console import health
 from console.api.outputs import moment
+from console.api.outputs.fleet import HealthOutput
+from console.api.schema import contract
 from console.api.views.console_view import ConsoleView
 from controlplane import redis_client
 from controlplane.fleet.live_status import read_gateways, read_statuses
@@ -19,13 +21,14 @@ FRESH_S = 10.0
 
 
 class Health(ConsoleView):
-    """``GET``: database, Redis, loop, gateways and instances; ``null`` for what cannot be known now."""
+    """Database, Redis, loop, gateways and instances; ``null`` for what cannot be known now."""
 
+    @contract(answer=HealthOutput)
     def get(self, request: Request) -> Response:
         redis_problem = redis_client.problem()
         return Response(
             {
-                "database": health._database_problem() or "ok",
+                "database": health.database_problem() or "ok",
                 "redis": redis_problem or "ok",
                 **({"loop": None, "gateways": None, "instances": None} if redis_problem else _live()),
             }

@@ -2,84 +2,143 @@
 
 from __future__ import annotations
 
-from django.db.models import Q
+from typing import Any
+
+import django_filters
+from django.db.models import Q, QuerySet
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from console.api.filters import Choice, Flag, Moment, WholeNumber, Word
 from console.api.inputs import MoveRequest
-from console.api.outputs import MigrationOutput, RoundDetailOutput, RoundOutput
-from console.api.pagination import page
-from console.api.problems import Conflict
+from console.api.listing import Listing
+from console.api.outputs.fleet import (
+    ExplanationOutput,
+    MigrationDryRun,
+    MigrationOutput,
+    MigrationWished,
+    RoundDetailOutput,
+    RoundOutput,
+)
+from console.api.schema import contract
 from console.api.views.console_view import ConsoleView, actor_of, checked
-from controlplane.rebalancing import selectors
-from controlplane.rebalancing.models import RequestMigration
-from controlplane.rebalancing.services import MoveError, request_migration
+from controlplane.rebalancing import explanations, selectors
+from controlplane.rebalancing.models import RebalanceRound, RequestMigration
+from controlplane.rebalancing.services import check_move, request_migration
+
+
+class MigrationFilters(django_filters.FilterSet):
+    state = Choice(choices=RequestMigration.State.choices)
+    final = Flag(method="by_final", help_text="Only those that ended, or only those under way.")
+    instance = Word(method="by_instance", help_text="Source or destination.")
+    source = Word()
+    destination = Word()
+    request_id = Word()
+    tenant = Word()
+    slo_class = Word()
+    rule = Word()
+    round = WholeNumber(field_name="round_id")
+    since = Moment(field_name="started_at", lookup_expr="gte")
+    until = Moment(field_name="started_at", lookup_expr="lt")
+
+    def by_final(self, rows: QuerySet[RequestMigration], name: str, value: bool | None) -> Any:
+        final = Q(state__in=RequestMigration.FINAL_STATES)
+        return rows if value is None else rows.filter(final if value else ~final)
+
+    def by_instance(self, rows: QuerySet[RequestMigration], name: str, value: str) -> Any:
+        return rows.filter(Q(source=value) | Q(destination=value))
 
 
 class Migrations(ConsoleView):
-    """``GET ?state=&final=&instance=&tenant=&request_id=``, newest first; ``POST`` moves one request."""
+    """Moves of requests between instances, newest first."""
 
-    def get(self, request: Request) -> Response:
-        asked = request.query_params
-        rows = selectors.migrations(
-            state=_state(asked.get("state", "")), request_id=asked.get("request_id", "")
-        )
-        if _flag("final", asked.get("final", "")):
-            rows = rows.filter(state__in=RequestMigration.FINAL_STATES)
-        if instance := asked.get("instance", ""):
-            rows = rows.filter(Q(source=instance) | Q(destination=instance))
-        if tenant := asked.get("tenant", ""):
-            rows = rows.filter(tenant=tenant)
-        return page(rows, MigrationOutput, view=self, ordering="-id")
+    listing = Listing(
+        output=MigrationOutput,
+        ordering={"id": "id", "started_at": "started_at", "tokens_moved": "tokens_moved"},
+        default="-id",
+        filters=MigrationFilters,
+        search=("request_id", "source", "destination", "reason", "why", "tenant"),
+    )
 
+    @contract(lists=True)
+    def get(self, request: Request) -> Any:
+        return self.list(selectors.migrations())
+
+    @contract(body=MoveRequest, answer=MigrationWished, status=202)
     def post(self, request: Request) -> Response:
+        """Move one request by hand; ``dry_run`` says what it would meet and moves nothing (status 200)."""
         given = checked(MoveRequest, request)
-        try:
-            row = request_migration(
-                request_id=given["request_id"],
-                source_id=given["source"],
-                destination_id=given["destination"],
-                actor=actor_of(request),
-                reason=given["reason"],
-            )
-        except MoveError as error:
-            raise Conflict(str(error)) from error
-        return Response({"migration_id": row.migration_id, **MigrationOutput(row).data}, status=202)
+        names = {
+            "request_id": given["request_id"],
+            "source_id": given["source"],
+            "destination_id": given["destination"],
+        }
+        if given["dry_run"]:
+            return Response(MigrationDryRun(check_move(**names)).data)
+        row = request_migration(**names, actor=actor_of(request), reason=given["reason"])
+        return Response(MigrationWished(row).data, status=202)
 
 
 class MigrationDetail(ConsoleView):
+    """One move with its stages."""
+
+    @contract(answer=MigrationOutput)
     def get(self, request: Request, migration_id: str) -> Response:
-        return Response(
-            MigrationOutput(get_object_or_404(selectors.migrations(), migration_id=migration_id)).data
-        )
+        row = get_object_or_404(selectors.migrations(), migration_id=migration_id)
+        return Response(MigrationOutput(row).data)
+
+
+class RoundFilters(django_filters.FilterSet):
+    pool = Word(field_name="pool__name")
+    epoch = WholeNumber()
+    since = Moment(field_name="taken_at", lookup_expr="gte")
+    until = Moment(field_name="taken_at", lookup_expr="lt")
 
 
 class Rounds(ConsoleView):
-    """``GET ?pool=``: rounds that decided something, newest first."""
+    """Rounds of the loop that decided something, newest first."""
 
-    def get(self, request: Request) -> Response:
-        rows = selectors.rounds(pool=request.query_params.get("pool", "")).defer(
-            "snapshot", "state_before", "config"
-        )
-        return page(rows, RoundOutput, view=self, ordering="-id")
+    listing = Listing(
+        output=RoundOutput,
+        ordering={"id": "id", "taken_at": "taken_at", "duration_ms": "duration_ms"},
+        default="-id",
+        filters=RoundFilters,
+        search=("pool__name",),
+    )
+
+    @contract(lists=True)
+    def get(self, request: Request) -> Any:
+        return self.list(selectors.rounds().defer("snapshot", "state_before", "config"))
 
 
 class RoundDetail(ConsoleView):
+    """One round, with all that is needed to decide it again."""
+
+    @contract(answer=RoundDetailOutput)
     def get(self, request: Request, round_id: int) -> Response:
-        return Response(RoundDetailOutput(get_object_or_404(selectors.rounds(), pk=round_id)).data)
+        return Response(RoundDetailOutput(find_round(round_id)).data)
 
 
-def _state(value: str) -> str:
-    if value and value not in RequestMigration.State.values:
-        raise exceptions.ValidationError(
-            {"state": f"must be one of: {', '.join(RequestMigration.State.values)}"}
-        )
-    return value
+class RoundExplain(ConsoleView):
+    """Why one of a round's decisions was taken, by the policy core, from what was recorded."""
+
+    @contract(answer=ExplanationOutput, query={"decision": "Place in the round's list, 0 by default."})
+    def get(self, request: Request, round_id: int) -> Response:
+        raw = request.query_params.get("decision", "0")
+        if not raw.isascii() or not raw.isdigit() or len(raw) > 6:
+            raise exceptions.ValidationError({"decision": "must be a place in the list, from 0"})
+        found = explanations.explain_round(find_round(round_id), int(raw))
+        if found is None:
+            raise exceptions.NotFound(f"The round has no decision {raw}.")
+        return Response(ExplanationOutput(found).data)
 
 
-def _flag(name: str, value: str) -> bool:
-    if value not in {"", "true", "false"}:
-        raise exceptions.ValidationError({name: "must be true or false"})
-    return value == "true"
+def find_round(round_id: int) -> RebalanceRound:
+    """Raises ``Http404``."""
+    row = selectors.rounds().filter(pk=round_id).first()
+    if row is None:
+        raise Http404
+    return row

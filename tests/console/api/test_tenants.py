@@ -21,7 +21,7 @@ def test_a_tenants_class_is_changed_and_audited(live_redis, as_role):
     assert answer.status_code == 200
     assert answer.json()["slo_class"] == "interactive"
     assert Tenant.objects.get(slug="acme").slo_class.name == "interactive"
-    entry = AuditEntry.objects.get(action="tenant.set_class")
+    entry = AuditEntry.objects.get(action="tenant.update")
     assert (entry.actor, entry.reason) == ("the-operator", "paid for it")
     assert (entry.before, entry.after) == ({"slo_class": "standard"}, {"slo_class": "interactive"})
 
