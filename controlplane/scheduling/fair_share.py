@@ -129,16 +129,16 @@ class FairQueue(FleetQueue):
 
     def bound(self, request_id: str) -> None:
         """A waiting request leaves for an instance: its tenant is charged, once until it has ended."""
+        if request_id in self._charges:
+            return
         place = self._places[request_id]
         entry = self.get(request_id)
         assert entry is not None
-        self._floor[place.line[0]] = max(
-            self._floor.get(place.line[0], 0.0), self._counters.get(place.line, 0.0)
-        )
-        if request_id not in self._charges:
-            price = self._price(entry, place.line[1])
-            self._charges[request_id] = Charge(place.line, place.weight, price)
-            self._pay(place.line, price / place.weight)
+        rank, tenant = place.line
+        self._floor[rank] = max(self._floor.get(rank, 0.0), self._counters[place.line])
+        price = self._price(entry, tenant)
+        self._charges[request_id] = Charge(place.line, place.weight, price)
+        self._pay(place.line, price / place.weight)
 
     def ended(self, request_id: str, prompt_tokens: int, output_tokens: int) -> None:
         """It is over: the charge becomes what it really was."""
