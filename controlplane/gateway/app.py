@@ -122,6 +122,7 @@ class Door:
             receive = replay(body, receive)
         ticket = await self._admission.admit(identity, envelope)
         reply.headers.extend(ticket.headers)
+        reply.tier = ticket.caller.tier.encode()
         token = current_call.set(Call(http_id, ticket.caller, arrived_s, arrived_at, ticket))
         self.care.add(reply)
         try:

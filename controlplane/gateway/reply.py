@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from controlplane.gateway.errors import ApiError, retry_headers
+from controlplane.gateway.tier_echo import echo
 from engine_agents.vllm_engine.frontend_port import Message, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Reply:
 
     __slots__ = (
         "_chunks", "_cut", "_held", "_http_id", "_over", "_seen", "_seen_s", "_send", "_sending", "_started",
-        "headers", "status", "streams",
+        "headers", "status", "streams", "tier",
     )  # fmt: skip
 
     def __init__(self, send: Send, http_id: str, scope: Scope, headers: Headers | None = None) -> None:
@@ -50,6 +51,8 @@ class Reply:
         self.headers: Headers = headers or []
         self.status = 0
         self.streams = False
+        self.tier = b""
+        """OpenAI's service tier that was used, written into the answer; empty: as vLLM left it."""
 
     async def json(self, status: int, content: object, headers: Headers | None = None) -> None:
         await self.whole(status, msgspec.json.encode(content), headers or [])
@@ -79,6 +82,8 @@ class Reply:
             return
         self._chunks += 1
         self._over = not message.get("more_body", False)
+        if self.tier and self.streams:
+            message["body"] = echo(message.get("body", b""), self.tier)
         self._sending = True
         await self._send(message)
         self._sending = False
@@ -87,7 +92,7 @@ class Reply:
         """The start, or the first piece of a stream whose start was held back."""
         if message["type"] == "http.response.start":
             self.streams = _is_stream(message)
-            if self.streams:
+            if self.streams or self.tier:
                 self._held = message
             else:
                 await self._start(message["status"], list(message["headers"]))
@@ -97,6 +102,8 @@ class Reply:
             await self._error_event(message["body"])
             return
         if held is not None:
+            if self.tier and not self.streams and not message.get("more_body", False):
+                _put_tier(held, message, self.tier)
             await self._start(held["status"], list(held["headers"]))
         await self.pass_on(message)
 
@@ -190,6 +197,15 @@ class StreamCare:
         except Exception:
             logger.exception("a stream could not be looked after")
             self.discard(reply)
+
+
+def _put_tier(start: Message, body: Message, tier: bytes) -> None:
+    """In an answer of one piece, whose length was said before."""
+    body["body"] = echo(body.get("body", b""), tier)
+    length = str(len(body["body"])).encode()
+    start["headers"] = [
+        (name, length if name == b"content-length" else value) for name, value in start["headers"]
+    ]
 
 
 def _is_stream(message: Message) -> bool:

@@ -227,3 +227,40 @@ async def test_a_stream_that_fails_later_ends_with_an_error_event(client, inner:
     inner.stream(b'data: {"choices": []}\n\n', b'data: {"error": {}}\n\n', b"data: [DONE]\n\n")
     reply = await client.post("/v1/completions", content=b"{}")
     assert reply.status_code == 200 and reply.text.count("data:") == 3
+
+
+class Answers:
+    """An app that gives one JSON answer, as vLLM's does."""
+
+    def __init__(self, body: bytes, *, pieces: int = 1) -> None:
+        self.body, self.pieces = body, pieces
+
+    async def __call__(self, scope, receive, send) -> None:
+        length = str(len(self.body)).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        step = -(-len(self.body) // self.pieces)
+        for at in range(0, len(self.body), step):
+            rest = at + step < len(self.body)
+            await send({"type": "http.response.body", "body": self.body[at : at + step], "more_body": rest})
+
+
+@pytest.mark.parametrize(("asked", "used"), [("flex", "flex"), ("priority", "priority"), ("auto", "default")])
+async def test_the_tier_used_is_told_in_the_answer_and_in_a_header(client, asked: str, used: str) -> None:
+    client.door.inner = Answers(b'{"id":"c","service_tier":null,"choices":[]}')
+    reply = await client.post("/v1/chat/completions", json={"service_tier": asked})
+    assert reply.json()["service_tier"] == used
+    assert reply.headers["x-service-tier"] == used
+    assert reply.headers["content-length"] == str(len(reply.content))
+
+
+async def test_an_answer_in_pieces_stays_as_long_as_it_said(client) -> None:
+    body = b'{"id":"c","service_tier":null}'
+    client.door.inner = Answers(body, pieces=3)
+    assert (await client.post("/v1/chat/completions", json={})).content == body
+
+
+async def test_the_tier_is_told_in_events_too(client, inner: Inner) -> None:
+    inner.stream(b'data: {"response":{"service_tier":"auto"}}\n\n')
+    reply = await client.post("/v1/responses", json={"service_tier": "flex"})
+    assert b'"service_tier":"flex"' in reply.content

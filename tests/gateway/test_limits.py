@@ -175,7 +175,7 @@ async def test_redis_does_exactly_what_the_model_does(live_redis) -> None:
         if draw.random() < 0.5:
             need = float(draw.randint(0, 3))
             order = Order(
-                "rate", "r", 60_000_000, need, need + draw.randint(0, 5), float(draw.randint(-5, 2))
+                "rate", "r", 60_000_000, need, need + draw.randint(0, 5), float(draw.randint(-5, 3))
             )
         else:
             need = float(draw.randint(0, 2))
