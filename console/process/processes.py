@@ -25,6 +25,18 @@ def descendants() -> list[psutil.Process]:
     return found
 
 
+def of_session(leader: int) -> list[psutil.Process]:
+    """Descendants of ours in the session that process ``leader`` began, whoever their parent is now."""
+    return [process for process in descendants() if _session(process.pid) == leader]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 def reap(not_these: Iterable[int]) -> None:
     """Bury adopted orphans that have ended; ``not_these`` are waited for by their starter."""
     known = set(not_these)

@@ -139,9 +139,11 @@ class Run:
             await preflight.check_ray(options.ray_address)
 
     async def _start_ray(self, environment: dict[str, str]) -> None:
-        if not self._options.ray_address:
-            port = int(environment["RAY_ADDRESS"].rsplit(":", 1)[1])
-            await self._supervisor.start(stack.ray_child(self._options, port, environment))
+        if self._options.ray_address:
+            return
+        port = int(environment["RAY_ADDRESS"].rsplit(":", 1)[1])
+        await self._supervisor.start(stack.ray_head_child(self._options, port, environment))
+        await self._supervisor.start(stack.ray_node_child(self._options, port, environment))
 
     async def _until_served(self, gateway: Awaitable[None]) -> None:
         """Engines are ready by their reports; a request is served once the gateway has reached them, too."""
@@ -164,7 +166,7 @@ class Run:
         if self._options.ray_address:
             await asyncio.to_thread(stop_agents)  # of a run that was killed before it could
         self._has_agents = True
-        # Beat would send it in five seconds; nobody wants to wait for that.
+        # Beat would send it in two seconds; nobody wants to wait for that.
         await asyncio.to_thread(reconcile_fleet.delay)
         await self._supervisor.start(stack.worker_child("whatif", "whatif", 1, environment, awaited=False))
 

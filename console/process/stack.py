@@ -26,6 +26,8 @@ RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # SIGTERM means now: what runs there has been stopped or recovered by then.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # Nodes and agents wait a day for a head that is away instead of ending themselves after a minute.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
     # Two Rays on one machine would fight for the fixed ports of these.
     "AUTOSCALER_METRIC_PORT": "0",
     "DASHBOARD_METRIC_PORT": "0",
@@ -66,40 +68,78 @@ def redis_server() -> Path:
     return Path(spec.origin).parent / "bin" / "redis-server"
 
 
-def ray_child(options: Options, port: int, environment: dict[str, str]) -> Child:
-    """A Ray of our own: own ports, own directory, no dashboard, ended with us."""
+def ray_head_child(options: Options, port: int, environment: dict[str, str]) -> Child:
+    """Ray's head: it places agents and runs none, so that they go on while it is away.
+
+    What it knows is kept on disk for the length of the run: one that returns finds nodes and agents again.
+    """
+    folder, store = options.run_dir / "ray", options.run_dir / "ray-store"
+    store.mkdir(mode=0o700, exist_ok=True)
     arguments = {
-        "--temp-dir": str(options.run_dir / "ray"),
         "--port": str(port),
+        "--temp-dir": str(folder),
+        "--num-cpus": "0",
+        "--num-gpus": "0",
         "--include-dashboard": "false",
         "--include-log-monitor": "false",
-        "--num-cpus": str(RAY_LOGICAL_CPUS),
-        "--object-store-memory": str(RAY_OBJECT_STORE_BYTES),
-        "--min-worker-port": "0",
-        "--max-worker-port": "0",
-        "--dashboard-agent-listen-port": str(free_port()),
         "--ray-client-server-port": str(free_port()),
-        "--log-color": "false",
+        **_ray_arguments(),
     }
-    words = [word for item in arguments.items() for word in item]
+    start = _ray_start("--head", "--no-monitor", arguments)
     return Child(
         name="ray",
-        command=(
-            str(Path(PYTHON).parent / "ray"),
-            "start",
-            "--head",
-            "--block",
-            "--disable-usage-stats",
-            *words,
-        ),
+        # Ray takes the nodes that are left for a running head of this address, by this file.
+        command=("/bin/sh", "-c", 'rm -f "$0"; exec "$@"', str(folder / "ray_current_cluster"), *start),
+        environment={
+            **environment,
+            "RAY_gcs_storage": "rocksdb",
+            "RAY_gcs_storage_path": str(store),
+            "PYTHONPATH": str(options.project_dir),
+        },
+        ready_line="Ray runtime started",
+        ready_within_s=PATIENCE_S,
+        stage=2,
+        shown=False,
+        hint=f"Ray's own logs are in {folder / 'session_latest' / 'logs'}.",
+    )
+
+
+def ray_node_child(options: Options, port: int, environment: dict[str, str]) -> Child:
+    """The node that agents run on."""
+    arguments = {
+        "--address": f"127.0.0.1:{port}",
+        "--num-cpus": str(RAY_LOGICAL_CPUS),
+        **_ray_arguments(),
+    }
+    return Child(
+        name="ray-node",
+        command=_ray_start(arguments),
         environment={**environment, "PYTHONPATH": str(options.project_dir)},
         ready_line="Ray runtime started",
         ready_within_s=PATIENCE_S,
-        restartable=False,
         stage=2,
         shown=False,
         hint=f"Ray's own logs are in {options.run_dir / 'ray' / 'session_latest' / 'logs'}.",
     )
+
+
+def _ray_start(*words: str | dict[str, str]) -> tuple[str, ...]:
+    given: list[str] = []
+    for word in words:
+        given += [word] if isinstance(word, str) else [part for item in word.items() for part in item]
+    return (str(Path(PYTHON).parent / "ray"), "start", "--block", "--disable-usage-stats", *given)
+
+
+def _ray_arguments() -> dict[str, str]:
+    """Own ports, so that several can live on one machine."""
+    return {
+        "--node-ip-address": "127.0.0.1",
+        "--object-store-memory": str(RAY_OBJECT_STORE_BYTES),
+        "--min-worker-port": "0",
+        "--max-worker-port": "0",
+        "--dashboard-agent-listen-port": str(free_port()),
+        "--log-color": "false",
+    }
 
 
 def gateway_child(options: Options, environment: dict[str, str]) -> Child:

@@ -100,6 +100,7 @@ class Supervisor:
                 self._give_up(run)
                 return
             self._terminal.say(f"{run.obituary()} Starting it again in {pause_s:g} s.", style="bold yellow")
+            await asyncio.to_thread(run.bury)
             await asyncio.sleep(pause_s)
             await run.spawn()
 
@@ -192,6 +193,12 @@ class _Run:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def bury(self) -> None:
+        """What it left running would stand in the way of the next: everything of its session."""
+        self.kill()
+        if self.process is not None:
+            processes.kill_all(processes.of_session(self.process.pid), wait_s=5.0)
 
     def _heard(self, line: str) -> None:
         self._spoke_up = self._spoke_up or self.child.ready_line in line

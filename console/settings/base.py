@@ -260,8 +260,8 @@ CELERY_BEAT_SCHEDULE = {
     },
     "reconcile-fleet": {
         "task": "controlplane.fleet.tasks.reconcile_fleet",
-        "schedule": 5.0,
-        "options": {"expires": 4.0, "queue": "jobs"},
+        "schedule": 2.0,
+        "options": {"expires": 2.0, "queue": "jobs"},
     },
     "follow-gateways": {
         "task": "controlplane.fleet.tasks.follow_gateways",

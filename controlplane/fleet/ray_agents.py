@@ -1,90 +1,29 @@
-"""The port to agents over Ray. Ray is imported and connected on first use, away from the caller.
-
-A cluster that does not answer costs a caller at most its own time-out: the
-connection is tried in a thread of its own, and until it stands every agent is
-answered for as unreachable.
-"""
+"""The port to agents over Ray. Ray is imported and connected on first use, away from the caller."""
 
 from __future__ import annotations
 
 import functools
-import logging
-import threading
-import time
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from django.conf import settings
 
 from controlplane.fleet.agents import AgentError, MoveCommand, Placement
+from controlplane.fleet.placement import placement_problem
+from controlplane.fleet.ray_connection import connection
 from engine_agents.config import AgentConfig
 from engine_agents.messages import MigrateOutAnswer, RequestInfo, encode
 
+HEAD_TIMEOUT_S = 5.0
+"""For what only Ray's head can do; it is asked again at the next look."""
 START_TIMEOUT_S = 60.0
-RETRY_CONNECT_S = 5.0
+"""For the first connection of a process."""
 READY_PATIENCE_S = 0.5
+GONE = "its agent does not exist"
 
 _answer_decoder = msgspec.msgpack.Decoder(MigrateOutAnswer)
 _requests_decoder = msgspec.msgpack.Decoder(list[RequestInfo])
-logger = logging.getLogger(__name__)
-
-
-class RayConnection:
-    """One connection of this process to the cluster, made in the background and again after a loss."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._connected = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._tried_at_s = float("-inf")
-        self.problem = "not connected yet"
-
-    def ready(self, *, timeout_s: float) -> bool:
-        """Whether the cluster can be used, waiting at most so long for it."""
-        if not self._connected.is_set():
-            self._try()
-        return self._connected.wait(timeout_s)
-
-    def lost(self, problem: str) -> None:
-        """A call showed that the cluster is gone: forget it and try again in the background."""
-        with self._lock:
-            self._connected.clear()
-            self.problem = problem
-
-    def _try(self) -> None:
-        with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            if time.monotonic() - self._tried_at_s < RETRY_CONNECT_S:
-                return
-            self._tried_at_s = time.monotonic()
-            self._thread = threading.Thread(target=self._connect, name="ray-connect", daemon=True)
-            self._thread.start()
-
-    def _connect(self) -> None:
-        import ray
-
-        from engine_agents import launch
-
-        try:
-            if ray.is_initialized():
-                ray.shutdown()
-            ray.init(
-                address=settings.RAY_ADDRESS or "auto",
-                namespace=launch.NAMESPACE,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-        except Exception as error:  # Ray raises many kinds; all mean the same here.
-            self.problem = f"Ray does not answer: {error}"
-            logger.warning(self.problem)
-            return
-        self.problem = ""
-        self._connected.set()
-
-
-connection = RayConnection()
 
 
 @functools.cache
@@ -101,18 +40,24 @@ class RayAgentClient:
         self._readiness: dict[str, Any] = {}
         """One question per agent at a time: each waiting one holds one of the agent's few call slots."""
 
+    # ---- life
+
     def start(self, config: AgentConfig, placement: Placement) -> None:
         """Adopts a living agent of that name; one that failed to start is replaced."""
+        import ray
+
         from engine_agents import launch
 
-        self._require_ray()
+        self._require_head()
         name = config.instance_id
         try:
-            if self._handle(name) is not None:
+            if self._find(name) is not None:
                 if not self.startup_problems([name])[name]:
                     return
-                launch.stop_agent(name)
+                launch.stop_agents([name])
             self._forget(name)
+            if problem := placement_problem(placement, ray.nodes()):
+                raise AgentError(problem)
             self._handles[name] = launch.start_agent(
                 config,
                 node_labels=placement.node_labels,
@@ -120,13 +65,15 @@ class RayAgentClient:
                 restarts=0,  # pauses between starts and their end are the fleet's to decide
                 **dict(placement.resources),
             )
+        except AgentError:
+            raise
         except Exception as error:  # whatever Ray or the actor's constructor raises is the operator's to read
-            raise AgentError(_sentence(error)) from error
+            raise AgentError(sentence(error)) from error
 
     def startup_problems(self, instance_ids: Sequence[str]) -> dict[str, str]:
         import ray
 
-        self._require_ray()
+        self._require_head()
         asked = {name: ref for name in instance_ids if (ref := self._readiness_of(name)) is not None}
         refs = list(asked.values())
         done = set(ray.wait(refs, num_returns=len(refs), timeout=READY_PATIENCE_S)[0]) if refs else set()
@@ -134,7 +81,7 @@ class RayAgentClient:
 
     def _readiness_of(self, instance_id: str) -> Any:
         if instance_id not in self._readiness:
-            handle = self._handle(instance_id)
+            handle = self._find(instance_id)
             if handle is None:
                 return None
             self._readiness[instance_id] = handle.wait_ready.remote()
@@ -144,28 +91,30 @@ class RayAgentClient:
         import ray
 
         if ref is None:
-            return "its agent does not exist"
+            return GONE
         if ref not in done:
             return ""
         try:
             ray.get(ref)
         except Exception as error:
             self._forget(instance_id)
-            return _sentence(error)
+            return sentence(error)
         self._readiness.pop(instance_id, None)
         return ""
 
     def stop(self, instance_ids: Sequence[str], *, grace_s: float) -> dict[str, str]:
         from engine_agents import launch
 
-        self._require_ray()
+        self._require_head()
         for name in instance_ids:
             self._forget(name)
         try:
             launch.stop_agents(instance_ids, grace_s)
         except Exception as error:
-            raise AgentError(_sentence(error)) from error
+            raise AgentError(sentence(error)) from error
         return {}
+
+    # ---- commands
 
     def migrate_out(self, commands: Sequence[MoveCommand], *, timeout_s: float) -> list[MigrateOutAnswer]:
         answers = self._ask(
@@ -207,20 +156,23 @@ class RayAgentClient:
             return [AgentError(f"unreachable: {connection.problem}")] * len(calls)
         import ray
 
-        sent = [self._send(*call) for call in calls]
+        share_s = timeout_s / (2 * len(calls))
+        sent = [self._send(*call, timeout_s=share_s) for call in calls]
         refs = [ref for ref in sent if not isinstance(ref, AgentError)]
         done = set(ray.wait(refs, num_returns=len(refs), timeout=timeout_s)[0]) if refs else set()
         return [self._fetch(name, ref, done) for (name, _, _), ref in zip(calls, sent, strict=True)]
 
-    def _send(self, instance_id: str, method: str, arguments: tuple[Any, ...]) -> Any:
-        handle = self._handle(instance_id)
-        if handle is None:
-            return AgentError("unreachable: no such agent")
+    def _send(self, instance_id: str, method: str, arguments: tuple[Any, ...], *, timeout_s: float) -> Any:
         try:
+            handle = self._find(instance_id, timeout_s=timeout_s)
+            if handle is None:
+                return AgentError("unreachable: no such agent")
             return getattr(handle, method).remote(*arguments)
+        except AgentError as error:
+            return AgentError(f"unreachable: {error}")
         except Exception as error:
             self._forget(instance_id)
-            return AgentError(f"unreachable: {_sentence(error)}")
+            return AgentError(f"unreachable: {sentence(error)}")
 
     def _fetch(self, instance_id: str, ref: Any, done: set[Any]) -> Any:
         import ray
@@ -233,19 +185,17 @@ class RayAgentClient:
             return ray.get(ref)
         except ray.exceptions.RayActorError as error:
             self._forget(instance_id)
-            return AgentError(f"unreachable: {_sentence(error)}")
+            return AgentError(f"unreachable: {sentence(error)}")
         except Exception as error:
-            return AgentError(f"failed: {_sentence(error)}")
+            return AgentError(f"failed: {sentence(error)}")
 
-    def _handle(self, instance_id: str) -> Any:
-        from engine_agents import launch
-
+    def _find(self, instance_id: str, *, timeout_s: float = HEAD_TIMEOUT_S) -> Any:
+        """The handle of a living agent; ``None`` when there is none. Raises :class:`AgentError`."""
         if instance_id not in self._handles:
             try:
-                handle = launch.find_agent(instance_id)
-            except Exception as error:
-                connection.lost(_sentence(error))
-                return None
+                handle = connection.find(instance_id, timeout_s=timeout_s)
+            except (TimeoutError, ConnectionError) as error:
+                raise AgentError(str(error)) from error
             if handle is None:
                 return None
             self._handles[instance_id] = handle
@@ -255,9 +205,12 @@ class RayAgentClient:
         self._handles.pop(instance_id, None)
         self._readiness.pop(instance_id, None)
 
-    def _require_ray(self) -> None:
+    def _require_head(self) -> None:
+        """Raises :class:`AgentError` unless Ray's head can be asked now."""
         if not connection.ready(timeout_s=START_TIMEOUT_S):
             raise AgentError(connection.problem)
+        if problem := connection.head_problem(timeout_s=HEAD_TIMEOUT_S):
+            raise AgentError(problem)
 
 
 def _move_answer(answer: Any) -> MigrateOutAnswer:
@@ -266,7 +219,17 @@ def _move_answer(answer: Any) -> MigrateOutAnswer:
     return _answer_decoder.decode(answer) if isinstance(answer, bytes) else answer
 
 
-def _sentence(error: BaseException) -> str:
-    """The last line of Ray's long texts says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+KILLED = "its process ended suddenly (killed, out of memory, or crashed)"
+
+
+def sentence(error: BaseException) -> str:
+    """What happened, from Ray's long texts: the last line, or how the process ended."""
+    text = str(error)
+    if "unexpectedly exits with a connection error" in text or "SYSTEM_ERROR" in text:
+        return KILLED
+    if "exit code" in text and (code := re.search(r"exit code[ :=]*(\d+)", text)):
+        return f"its process ended with code {code.group(1)}"
+    if "ray.kill" in text:
+        return "its agent was ended"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:400]

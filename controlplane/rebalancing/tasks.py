@@ -22,7 +22,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from controlplane import redis_client
-from controlplane.fleet.ray_agents import connection, ray_agents
+from controlplane.fleet.ray_agents import ray_agents
+from controlplane.fleet.ray_connection import connection
 from controlplane.fleet.reports import Limits
 from controlplane.rebalancing import services
 from controlplane.rebalancing.lease import lease_holder

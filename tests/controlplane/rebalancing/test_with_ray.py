@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from django.utils import timezone
 
-from controlplane.fleet import live_status, ray_agents, watching
+from controlplane.fleet import live_status, ray_connection, watching
 from controlplane.fleet import services as fleet
 from controlplane.fleet.agents import MoveCommand
 from controlplane.fleet.models import Instance
@@ -77,7 +77,7 @@ def two_agents(ray_address, live_redis, settings, tmp_path):
     import ray
 
     ray.shutdown()
-    ray_agents.connection.lost("the test is over")
+    ray_connection.connection.lost("the test is over")
 
 
 class Gateway:
