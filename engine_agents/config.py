@@ -29,6 +29,15 @@ class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
     migration_slots: int = 2
     """Migrations in and out together."""
     max_stages: int = 8
+    """Copies beside decoding before the hand-over; 0 copies everything while it stands still."""
+    transfer: str = "auto"
+    """How KV blocks travel: ``auto`` (memory shared on one host, NIXL where installed, else with the
+    messages), or only ``shm``, ``nixl`` or ``zmq`` (with the messages)."""
+    copy_share: float = 1.0
+    """Part of the time that may be spent copying while a migration has something to copy; below 1
+    there is a rest after each chunk."""
+    copy_bytes_per_s: float = 0.0
+    """Most that is copied out, all migrations together; 0: no limit."""
     stage_timeout_s: float = 5.0
     commit_timeout_s: float = 2.0
     """COMMIT unanswered for so long: in doubt, the destination is asked, then the gateway."""

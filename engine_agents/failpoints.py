@@ -81,6 +81,11 @@ def arm(text: str) -> None:
         logger.warning("failpoints are armed: %s", text)
 
 
+def armed(point: str) -> bool:
+    """Whether anything may go wrong there: what is costly to prepare is left out otherwise."""
+    return point in _rules
+
+
 async def reach(point: str, *names: str) -> bool:
     """On the event loop; true: leave out what was about to be done. Raises :class:`FailpointError`."""
     if not _rules:

@@ -227,6 +227,8 @@ class Reserve(Message):
     prompt_tokens: int = 0
     compatibility: str = ""
     """Model, shapes, dtype and engine version in one string; must be equal."""
+    offers: dict[str, bytes] = {}
+    """Ways that the bytes of blocks may take beside the messages, and what each needs."""
 
 
 class Reserved(Message):
@@ -235,6 +237,8 @@ class Reserved(Message):
     migration_id: str
     stage: int
     blocks: int
+    way: str = ""
+    """Which of the offers is taken; empty: none, the bytes come with the messages."""
 
 
 class Refuse(Message):
@@ -248,17 +252,25 @@ class Refuse(Message):
 class Chunk(Message):
     """Source → destination: KV blocks ``first_block … first_block+blocks-1`` of the request.
 
-    Followed by one raw frame with the bytes; ``crc32`` is of that frame.
+    Followed by one raw frame with the bytes, unless they lie elsewhere.
     """
 
     migration_id: str
     stage: int
     first_block: int
     blocks: int
-    crc32: int
+    checksum: int
+    """XXH3 (64 bits) of the bytes."""
     last: bool = False
     place: str = ""
-    """Empty: the bytes are the raw frame. ``shm:NAME``: they lie in that shared memory."""
+    """Empty: the bytes are the raw frame. ``SLOT:LENGTH``: they lie there, by the way agreed upon."""
+
+
+class Taken(Message):
+    """Destination → source: what lay at ``place`` has been read."""
+
+    migration_id: str
+    place: str
 
 
 class StageDone(Message):
@@ -272,14 +284,14 @@ class Commit(Message):
     """Source → destination: it is yours. Sent once the source has frozen the request.
 
     ``frozen`` is the engine's own encoding of tokens and sampler state. Followed by
-    one raw frame with the tail blocks from ``first_block`` on.
+    one raw frame with the tail blocks from ``first_block`` on, unless they lie at ``place``.
     """
 
     migration_id: str
     new_engine_id: str
     first_block: int
     blocks: int
-    crc32: int
+    checksum: int
     frozen: bytes
     output_token_ids: list[int]
     num_computed_tokens: int
@@ -287,6 +299,8 @@ class Commit(Message):
     """Of this moment, should it have changed since RESERVE; ``None``: as reserved."""
     slo_class: str = ""
     """Likewise; empty: as reserved."""
+    place: str = ""
+    """As in :class:`Chunk`."""
 
 
 class Committed(Message):
@@ -527,9 +541,8 @@ class ClassLatency(msgspec.Struct, kw_only=True):
 
 ToAgent = Hello | Add | Abort | SetRank | GrantMove | Owner
 ToGateway = Ready | Refused | Step | AskMove | Adopted | Preempted | Heartbeat | AskOwner
-ToPeer = (
-    Reserve | Reserved | Refuse | Chunk | StageDone | Commit | Committed | AbortMove | Doubt | DoubtAnswer
-)
+ToDestination = Reserve | Chunk | Commit | AbortMove | Doubt
+ToSource = Reserved | Refuse | Taken | StageDone | Committed | AbortMove | DoubtAnswer
 
 _encoder = msgspec.msgpack.Encoder()
 

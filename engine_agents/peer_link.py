@@ -20,15 +20,13 @@ from zmq.utils.monitor import parse_monitor_message
 
 from engine_agents.gateway_link import bind
 from engine_agents.messages import (
-    AbortMove,
-    Chunk,
-    Commit,
-    Doubt,
     Message,
-    Reserve,
+    ToDestination,
+    ToSource,
     encode,
 )
-from engine_agents.migration.ports import LinkLost, ToSource
+from engine_agents.migration.ports import LinkLost
+from engine_agents.migration.transfer import Buffer
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +38,6 @@ LARGEST_MESSAGE_BYTES = 2**30
 PROBE_INTERVAL_MS = 500
 PROBE_TIMEOUT_MS = 2_000
 """A peer whose process or host has stopped counts as lost after so long."""
-
-ToDestination = Reserve | Chunk | Commit | AbortMove | Doubt
 
 _to_destination = msgspec.msgpack.Decoder(ToDestination)
 _to_source = msgspec.msgpack.Decoder(ToSource)
@@ -154,7 +150,7 @@ class PeerConnection:
     def unregister(self, migration_id: str) -> None:
         self._listeners.pop(migration_id, None)
 
-    async def send(self, message: Message, frame: bytes | None = None, *, within_s: float) -> bool:
+    async def send(self, message: Message, frame: Buffer | None = None, *, within_s: float) -> bool:
         """Send a control message; False when the peer is not connected (at once if that is known)."""
         try:
             async with asyncio.timeout(within_s):
@@ -173,7 +169,7 @@ class PeerConnection:
                 lambda sent: sent.exception()
             )
 
-    async def send_bulk(self, message: Message, frame: bytes) -> None:
+    async def send_bulk(self, message: Message, frame: Buffer | None) -> None:
         """Send data; waits while the peer is behind."""
         await self._bulk.send_multipart(_frames(message, frame), copy=False)
 
@@ -218,5 +214,5 @@ def _dealer(context: zmq.asyncio.Context, endpoint: str, name: str, queued: int)
     return socket
 
 
-def _frames(message: Message, frame: bytes | None) -> list[bytes]:
+def _frames(message: Message, frame: Buffer | None) -> list[Buffer]:
     return [encode(message)] if frame is None else [encode(message), frame]

@@ -35,7 +35,8 @@ from engine_agents.messages import (
 )
 from engine_agents.migration.desk import MigrationDesk
 from engine_agents.migration.ports import SourceLink
-from engine_agents.migration.transfer import ZmqTransfer
+from engine_agents.migration.transfer import Pace
+from engine_agents.migration.ways import Ways
 from engine_agents.peer_link import PeerLink
 from engine_agents.status import RateWindow, StatusReporter, class_loads, room_tokens
 
@@ -66,7 +67,9 @@ class AgentServer:
         self._info: EngineInfo | None = None
         self.live = LiveRequests()
         self._context = zmq.asyncio.Context()
-        self.desk = MigrationDesk(self, ZmqTransfer())
+        pace = Pace(config.copy_share, config.copy_bytes_per_s)
+        self.ways = Ways(config.transfer, pace, name=f"{config.instance_id}/{self.incarnation}")
+        self.desk = MigrationDesk(self)
         self._peers = PeerLink(self._context, self.desk, name=f"{config.instance_id}/{self.incarnation}")
         self._intake = Intake(self)
         self.gateways = GatewayLink(self._context, self._intake, silence_limit_s=config.gateway_timeout_s)
@@ -115,6 +118,7 @@ class AgentServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.desk.close()
+        self.ways.close()
         self.dead = True
         await asyncio.to_thread(self.engine.stop)
         await self._reporter.close()

@@ -124,12 +124,12 @@ class PacedEngine:
     def pin(self, engine_id: str, first_block: int) -> Future[Pinned]:
         return self._submit(lambda: self._pin(engine_id, first_block))
 
-    def read(self, pinned: Pinned, first: int, count: int) -> bytes:
+    def read(self, pinned: Pinned, first: int, count: int, target: memoryview) -> None:
         blocks = cast("list[int]", pinned.handle)
         start = first - pinned.first_block
         if start < 0 or start + count > len(blocks):
             raise ValueError(f"blocks {first}..{first + count} are not pinned")
-        return self._batch.memory.read(blocks[start : start + count])
+        target[:] = self._batch.memory.read(blocks[start : start + count])
 
     def unpin(self, pinned: Pinned) -> Future[None]:
         return self._submit(lambda: self._batch.memory.give_back(cast("list[int]", pinned.handle)))

@@ -172,7 +172,9 @@ class PacedBatch:
         if reservation.active:
             reservation.held += self._take_held(total_tokens, reservation.blocks)
 
-    def write(self, reservation: PacedReservation, first_block: int, data: bytes | memoryview) -> None:
+    def write(
+        self, reservation: PacedReservation, first_block: int, data: bytes | bytearray | memoryview
+    ) -> None:
         """Any thread. Raises :class:`MoveImpossible` for bytes that do not belong into the reservation."""
         blocks, rest = divmod(len(data), self.memory.geometry.block_bytes)
         with reservation.lock:

@@ -70,7 +70,7 @@ class KvMemory:
     def read(self, blocks: Sequence[int]) -> bytes:
         return b"".join(self._block(block) for block in blocks)
 
-    def write(self, blocks: Sequence[int], data: bytes | memoryview) -> None:
+    def write(self, blocks: Sequence[int], data: bytes | bytearray | memoryview) -> None:
         size = self.geometry.block_bytes
         if len(data) != len(blocks) * size:
             raise ValueError(f"{len(data)} bytes for {len(blocks)} blocks of {size}")

@@ -115,7 +115,7 @@ class Frozen:
     first_block: int
     """First block of ``tail``."""
     blocks: int
-    tail: bytes
+    tail: bytes | bytearray
     """KV of blocks ``first_block …``, the last one possibly partial."""
     state: bytes
     """Sampler state and what else the engine must carry, engine's own encoding."""
@@ -169,8 +169,11 @@ class Engine(Protocol):
     def pin(self, engine_id: str, first_block: int) -> Future[Pinned]:
         """Pin the full blocks from ``first_block`` on; may be none (``blocks == 0``)."""
 
-    def read(self, pinned: Pinned, first: int, count: int) -> bytes:
-        """Bytes of ``count`` pinned blocks from ``first``; any thread, not between steps."""
+    def read(self, pinned: Pinned, first: int, count: int, target: memoryview) -> None:
+        """Lay ``count`` pinned blocks from ``first`` into ``target``; any thread, not between steps.
+
+        Raises ``ValueError`` when they are not pinned or ``target`` has another length.
+        """
 
     def unpin(self, pinned: Pinned) -> Future[None]: ...
 

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
-from zlib import crc32
 
 from engine_agents import failpoints
 from engine_agents.engines.port import Frozen, MoveImpossible, Reservation
@@ -30,6 +29,8 @@ from engine_agents.messages import (
     Reserve,
     Reserved,
     StageDone,
+    Taken,
+    ToDestination,
 )
 from engine_agents.migration.asking import ask
 from engine_agents.migration.handshake import (
@@ -39,14 +40,13 @@ from engine_agents.migration.handshake import (
     IllegalTransitionError,
 )
 from engine_agents.migration.ports import MoveHost
-from engine_agents.migration.transfer import DamagedChunkError, opened
+from engine_agents.migration.transfer import DamagedChunkError, check
 
 logger = logging.getLogger(__name__)
 
 QUEUED_MESSAGES = 8
 """Bounds what one migration may have waiting; the link waits, and with it the source."""
 REMEMBER_S = 60.0
-ToDestination = Reserve | Chunk | Commit | AbortMove | Doubt
 
 
 class _Gone:
@@ -86,6 +86,7 @@ class ArrivingMove:
         self._loop = asyncio.get_running_loop()
         self._reservation: Reservation | None = None
         self._next_block = 0
+        self._way, self._open_bytes = host.ways.accept(first.offers)
         self._reason = ""
         self._message: ToDestination | None = None
         self._frame: memoryview | None = None
@@ -195,12 +196,15 @@ class ArrivingMove:
             self._host.count("damaged_chunks")
             await self._apply(DestinationEvent.BAD_CHUNK, reason=str(error))
             return
+        if chunk.place:
+            self.reply(Taken(migration_id=self.migration_id, place=chunk.place))
         self._next_block += chunk.blocks
         if chunk.last:
             await self._apply(DestinationEvent.STAGE_IN)
 
     def _check_and_write(self, reservation: Reservation, chunk: Chunk, frame: memoryview | None) -> None:
-        data = opened(chunk, frame)
+        data = self._open_bytes(chunk.place, frame)
+        check(data, chunk.checksum)
         self._host.engine.write(reservation, chunk.first_block, chunk.blocks, data)
 
     async def _adopt(self) -> None:
@@ -220,10 +224,12 @@ class ArrivingMove:
     async def _begin_adoption(self) -> Future[None]:
         commit, frame, reservation = self._message, self._frame, self._reservation
         assert isinstance(commit, Commit)
-        if reservation is None or frame is None or commit.new_engine_id != self.live.engine_id:
+        if reservation is None or commit.new_engine_id != self.live.engine_id:
             raise DamagedChunkError("COMMIT does not belong to what was reserved")
-        if commit.first_block != self._next_block or crc32(frame) != commit.crc32:
-            raise DamagedChunkError("the tail of COMMIT is damaged")
+        tail = self._open_bytes(commit.place, frame)
+        if commit.first_block != self._next_block:
+            raise DamagedChunkError("the tail of COMMIT does not follow what was copied")
+        check(tail, commit.checksum)
         refusal = self._admit_adoption(self.live)
         if refusal:
             raise MoveImpossible(refusal)
@@ -231,24 +237,29 @@ class ArrivingMove:
         if needed > reservation.blocks * self._host.info.block_size_tokens:
             extending = self._host.engine.extend(reservation, needed)
             await ask(extending, self._host.config.stage_timeout_s)
-        return self._host.engine.adopt(reservation, _frozen(commit, frame))
+        return self._host.engine.adopt(reservation, _frozen(commit, tail))
 
     def _on_adopted(self, done: Future[None], settled: asyncio.Future[None]) -> None:
         """Runs before the outputs of any step that has the request in it: Adopted goes out first."""
         error = done.exception()
-        if error is None:
-            self._reservation = None
-            commit = self._message
-            assert isinstance(commit, Commit)
-            for action in self._move(DestinationEvent.ADOPTED):
-                if not failpoints.pass_by("destination", action):
-                    _ANSWERS[action](self, commit)
-                failpoints.pass_by("destination", action, "done")
-        else:
-            logger.warning("%s: not adopted: %s", self.migration_id, error)
-            self._reason = f"not adopted: {error}"
-        if not settled.done():
-            settled.set_result(None)
+        try:
+            if error is None:
+                self._is_ours()
+            else:
+                logger.warning("%s: not adopted: %s", self.migration_id, error)
+                self._reason = f"not adopted: {error}"
+        finally:
+            if not settled.done():
+                settled.set_result(None)
+
+    def _is_ours(self) -> None:
+        self._reservation = None
+        commit = self._message
+        assert isinstance(commit, Commit)
+        for action in self._move(DestinationEvent.ADOPTED):
+            if not failpoints.pass_by("destination", action):
+                _ANSWERS[action](self, commit)
+            failpoints.pass_by("destination", action, "done")
 
     def _announce(self, commit: Commit) -> None:
         self._host.arrived(self.live)
@@ -275,7 +286,10 @@ class ArrivingMove:
 
     async def _answer_reserved(self) -> None:
         blocks = self._reservation.blocks if self._reservation is not None else 0
-        self.reply(Reserved(migration_id=self.migration_id, stage=self.machine.stage, blocks=blocks))
+        reserved = Reserved(
+            migration_id=self.migration_id, stage=self.machine.stage, blocks=blocks, way=self._way
+        )
+        self.reply(reserved)
 
     async def _refuse(self) -> None:
         self.reply(Refuse(migration_id=self.migration_id, stage=self.machine.stage, reason=self._reason))
@@ -302,12 +316,12 @@ class ArrivingMove:
             self._host.engine.drop(reservation)
 
 
-def _frozen(commit: Commit, frame: memoryview) -> Frozen:
+def _frozen(commit: Commit, tail: memoryview) -> Frozen:
     return Frozen(
         engine_id=commit.new_engine_id,
         first_block=commit.first_block,
         blocks=commit.blocks,
-        tail=bytes(frame),
+        tail=bytes(tail),
         state=commit.frozen,
         output_token_ids=tuple(commit.output_token_ids),
         computed_tokens=commit.num_computed_tokens,

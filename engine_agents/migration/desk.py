@@ -30,7 +30,6 @@ from engine_agents.migration.arriving import ArrivingMove
 from engine_agents.migration.ports import MoveHost, SourceLink
 from engine_agents.migration.progress import DRAIN, Departure
 from engine_agents.migration.session import OutgoingMove
-from engine_agents.migration.transfer import KvTransfer
 from engine_agents.selection import Candidate, Choice, choose
 
 logger = logging.getLogger(__name__)
@@ -59,9 +58,8 @@ class DeskHost(MoveHost, Protocol):
 class MigrationDesk:
     """Used on the agent's event loop only."""
 
-    def __init__(self, host: DeskHost, transfer: KvTransfer) -> None:
+    def __init__(self, host: DeskHost) -> None:
         self._host = host
-        self._transfer = transfer
         self._outgoing: dict[str, OutgoingMove] = {}
         """By the migration's id."""
         self._arriving: dict[str, ArrivingMove] = {}
@@ -190,7 +188,7 @@ class MigrationDesk:
             rule=command.rule,
             why=choice.why,
         )
-        move = OutgoingMove(self._host, departure, link, self._transfer)
+        move = OutgoingMove(self._host, departure, link)
         self._outgoing[migration_id] = move
         self._spawn(move.run(), lambda: self._outgoing.pop(migration_id, None))
         return PlannedMove(

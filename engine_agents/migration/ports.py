@@ -9,22 +9,16 @@ from engine_agents.config import AgentConfig
 from engine_agents.engines.port import Engine, EngineInfo, EngineLoad
 from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
-    AbortMove,
-    Committed,
-    DoubtAnswer,
     Message,
     MigrationOutcome,
-    Refuse,
-    Reserved,
-    StageDone,
+    ToSource,
 )
+from engine_agents.migration.transfer import Buffer
+from engine_agents.migration.ways import Ways
 
 
 class LinkLost:
     """Told to the migrations of a connection when it breaks."""
-
-
-ToSource = Reserved | Refuse | StageDone | Committed | AbortMove | DoubtAnswer
 
 
 class SourceLink(Protocol):
@@ -34,13 +28,13 @@ class SourceLink(Protocol):
 
     def unregister(self, migration_id: str) -> None: ...
 
-    async def send(self, message: Message, frame: bytes | None = None, *, within_s: float) -> bool:
+    async def send(self, message: Message, frame: Buffer | None = None, *, within_s: float) -> bool:
         """False when the peer is not connected within the time."""
 
     def post(self, message: Message) -> None:
         """Send if it is connected now; nobody waits."""
 
-    async def send_bulk(self, message: Message, frame: bytes) -> None:
+    async def send_bulk(self, message: Message, frame: Buffer | None) -> None:
         """Data; waits while the peer is behind."""
 
 
@@ -50,6 +44,7 @@ class MoveHost(Protocol):
     config: AgentConfig
     engine: Engine
     live: LiveRequests
+    ways: Ways
 
     @property
     def info(self) -> EngineInfo: ...

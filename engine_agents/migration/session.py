@@ -17,10 +17,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from zlib import crc32
 
 from engine_agents import failpoints
-from engine_agents.engines.port import Frozen, MoveImpossible, Pinned, RequestState
+from engine_agents.engines.port import Frozen, MoveImpossible
 from engine_agents.messages import (
     AbortMove,
     AskMove,
@@ -35,6 +34,8 @@ from engine_agents.messages import (
     Reserve,
     Reserved,
     StageDone,
+    Taken,
+    ToSource,
     engine_id,
     split_engine_id,
 )
@@ -46,16 +47,13 @@ from engine_agents.migration.handshake import (
     SourceAction,
     SourceEvent,
 )
-from engine_agents.migration.ports import LinkLost, MoveHost, SourceLink, ToSource
-from engine_agents.migration.progress import DRAIN, Departure, Progress, outcome
-from engine_agents.migration.transfer import KvTransfer, Span, spans
+from engine_agents.migration.ports import LinkLost, MoveHost, SourceLink
+from engine_agents.migration.progress import Departure, Progress, outcome
+from engine_agents.migration.staging import Staging
+from engine_agents.migration.transfer import checksum
 
 logger = logging.getLogger(__name__)
 
-SPARE_BLOCKS = 2
-"""Reserved beyond what the request has, so that growing while a stage is copied needs no further asking."""
-ONE_STEPS_BLOCKS = 1
-"""So many full blocks left are what one step makes at most: they travel with the tail."""
 JUDGE_AGAIN_S = 1.0
 T = TypeVar("T")
 
@@ -72,24 +70,21 @@ class Happening:
 class OutgoingMove:
     """One request on its way out. :meth:`run` returns when it is over, one way or the other."""
 
-    def __init__(self, host: MoveHost, departure: Departure, link: SourceLink, transfer: KvTransfer) -> None:
+    def __init__(self, host: MoveHost, departure: Departure, link: SourceLink) -> None:
         self.departure = departure
         self.machine = Source()
         self.reason = ""
         self.progress = Progress()
         self._host = host
         self._link = link
-        self._transfer = transfer
+        self._staging = Staging(host, departure, link, self.progress)
         self._inbox: asyncio.Queue[Happening | StageDone] = asyncio.Queue()
         self._own: deque[Happening] = deque()
         """Results of this session's own actions: they come before anything in the inbox."""
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time()
         self._next_dispatch = 0
-        self._next_block = 0
-        self._pinned: Pinned | None = None
         self._frozen: Frozen | None = None
-        self._copying: asyncio.Task[None] | None = None
 
     @property
     def engine_id(self) -> str:
@@ -101,7 +96,7 @@ class OutgoingMove:
         self._inbox.put_nowait(Happening(event, stage, reason))
 
     def gone(self, reason: str) -> None:
-        """The request ended, was preempted or was aborted."""
+        """The request ended or was aborted."""
         self.tell(SourceEvent.GONE, reason=reason)
 
     def on_grant(self, grant: GrantMove) -> None:
@@ -120,7 +115,11 @@ class OutgoingMove:
                 self.tell(SourceEvent.LINK_LOST, reason="link lost")
             case StageDone():
                 self._inbox.put_nowait(message)
+            case Taken():
+                self._staging.taken(message.place)
             case Reserved():
+                if message.stage == 0:
+                    self._staging.agree_on(message.way)
                 self.tell(SourceEvent.RESERVED, stage=message.stage)
             case Refuse():
                 self.tell(SourceEvent.REFUSED, stage=message.stage, reason=f"refused: {message.reason}")
@@ -144,8 +143,7 @@ class OutgoingMove:
                 await self._handle(happening)
         finally:
             self._link.unregister(self.departure.migration_id)
-            await self._stop_copying()
-            self._unpin()
+            await self._staging.close()
         self._report()
 
     async def _next(self) -> Happening | StageDone:
@@ -172,9 +170,20 @@ class OutgoingMove:
         self._deadline = self._loop.time() + self._patience_s()
         self._note_change(before)
         for action in actions:
+            await self._do(action)
+
+    async def _do(self, action: SourceAction) -> None:
+        """What fails in a way that nobody foresaw must not leave a request frozen for ever."""
+        try:
             if not await failpoints.reach("source", action):
                 await _ACTIONS[action](self)
             await failpoints.reach("source", action, "done")
+        except Exception as error:
+            logger.exception("%s: %s failed", self.departure.migration_id, action.value)
+            if self.machine.final:
+                await _ACTIONS[action](self)
+            elif self.machine.state is not MoveState.JUDGED:
+                self._tell_self(SourceEvent.TIMED_OUT, f"{action.value} failed: {error}")
 
     def _patience_s(self) -> float:
         config = self._host.config
@@ -187,8 +196,8 @@ class OutgoingMove:
 
     def _note_change(self, before: MoveState) -> None:
         state = self.machine.state
-        if before is MoveState.COPYING and state is not MoveState.COPYING and self._copying is not None:
-            self._copying.cancel()
+        if before is MoveState.COPYING and state is not MoveState.COPYING:
+            self._staging.stop()
         if self.machine.final:
             self.progress.end_pause(time.perf_counter())
         if state is not before and state in (MoveState.RESERVING, MoveState.FREEZING, MoveState.IN_DOUBT):
@@ -210,24 +219,28 @@ class OutgoingMove:
         if self.machine.stage == 0:
             try:
                 image = await self._ask(self._host.engine.image(self.engine_id))
-                self._pinned = await self._pin()
+                await self._staging.pin()
             except MoveImpossible as error:
                 self._tell_self(SourceEvent.GONE, str(error))
                 return
-            self.progress.tokens_at_start = self._pinned.total_tokens
+            assert self._staging.pinned is not None
+            self.progress.tokens_at_start = self._staging.pinned.total_tokens
         self.progress.begin_stage(time.perf_counter())
         if not await self._link.send(self._reservation(image), within_s=self._host.config.stage_timeout_s):
             self._tell_self(SourceEvent.LINK_LOST, "the destination cannot be reached")
 
     async def _copy(self) -> None:
-        assert self._pinned is not None
-        if self._pinned.blocks == 0:
+        if self._staging.nothing_to_copy:
             self._tell_self(SourceEvent.CAUGHT_UP)
-            return
-        self._copying = asyncio.create_task(self._send_blocks(self._pinned, self.machine.stage))
+        else:
+            self._staging.copy(self.machine.stage, self._copying_failed)
+
+    def _copying_failed(self, error: Exception) -> None:
+        logger.error("%s: copying failed", self.departure.migration_id, exc_info=error)
+        self.tell(SourceEvent.GONE, reason=f"copying failed: {error}")
 
     async def _freeze(self) -> None:
-        self._unpin()
+        self._staging.unpin()
         try:
             self._frozen = await self._take_out()
         except MoveImpossible as error:
@@ -240,9 +253,9 @@ class OutgoingMove:
         """Out of the batch or, where it waits (pre-empted, say), out of the queue."""
         engine = self._host.engine
         try:
-            return await self._ask(engine.freeze(self.engine_id, self._next_block))
+            return await self._ask(engine.freeze(self.engine_id, self._staging.next_block))
         except MoveImpossible:
-            return await self._ask(engine.withdraw(self.engine_id, self._next_block))
+            return await self._ask(engine.withdraw(self.engine_id, self._staging.next_block))
 
     async def _commit(self) -> None:
         frozen = self._frozen
@@ -253,15 +266,17 @@ class OutgoingMove:
             new_engine_id=self._new_engine_id(),
             first_block=frozen.first_block,
             blocks=frozen.blocks,
-            crc32=crc32(frozen.tail),
+            checksum=checksum(frozen.tail),
             frozen=frozen.state,
             output_token_ids=list(frozen.output_token_ids),
             num_computed_tokens=frozen.computed_tokens,
             rank=live.rank,
             slo_class=live.slo_class,
+            place=self._staging.place_tail(frozen.tail),
         )
         self.progress.tokens_moved = frozen.computed_tokens
-        if not await self._link.send(commit, frozen.tail, within_s=self._host.config.commit_timeout_s):
+        tail = None if commit.place else frozen.tail
+        if not await self._link.send(commit, tail, within_s=self._host.config.commit_timeout_s):
             self._tell_self(SourceEvent.LINK_LOST, "link lost at COMMIT")
 
     async def _abort_peer(self) -> None:
@@ -291,13 +306,12 @@ class OutgoingMove:
     # ---- stages
 
     def _reservation(self, image: bytes) -> Reserve:
-        assert self._pinned is not None
         departure, live, info = self.departure, self.departure.live, self._host.info
         return Reserve(
             migration_id=departure.migration_id,
             stage=self.machine.stage,
             new_engine_id=self._new_engine_id(),
-            total_tokens=self._room_tokens(self._pinned),
+            total_tokens=self._staging.room_tokens(),
             image=image,
             gateway_id=departure.gateway_id,
             gateway_incarnation=departure.gateway_incarnation,
@@ -306,68 +320,22 @@ class OutgoingMove:
             rank=live.rank,
             prompt_tokens=live.prompt_tokens,
             compatibility=info.compatibility,
+            offers=self._host.ways.offers(self._staging.block_bytes) if self.machine.stage == 0 else {},
         )
-
-    def _room_tokens(self, pinned: Pinned) -> int:
-        """What the destination must have room for. Who waits may as well wait there, if all must leave."""
-        info = self._host.info
-        waits = pinned.state is not RequestState.RUNNING and self._next_block == 0
-        if waits and self.departure.rule == DRAIN:
-            return 1
-        return min(pinned.total_tokens + SPARE_BLOCKS * info.block_size_tokens, info.max_model_len)
-
-    async def _send_blocks(self, pinned: Pinned, stage: int) -> None:
-        info = self._host.info
-        parts = list(
-            spans(pinned.first_block, pinned.blocks, info.block_size_tokens * info.kv_bytes_per_token)
-        )
-
-        def read(part: Span) -> bytes:
-            return self._host.engine.read(pinned, part.first_block, part.blocks)
-
-        try:
-            migration_id = self.departure.migration_id
-            sent = await self._transfer.send(self._link, migration_id, stage, parts, read)
-            self.progress.stage_bytes = sent
-        except Exception as error:
-            logger.exception("%s: copying stage %d failed", self.departure.migration_id, stage)
-            self.tell(SourceEvent.GONE, reason=f"copying failed: {error}")
 
     async def _after_stage(self, done: StageDone) -> Happening:
         """All blocks of a stage are in: is what is left what one step makes?"""
-        copied = self._pinned
-        if self.machine.state is not MoveState.COPYING or done.stage != self.machine.stage or copied is None:
+        if self.machine.state is not MoveState.COPYING or done.stage != self.machine.stage:
             return Happening(SourceEvent.CAUGHT_UP, stage=-1)  # refused by the table, and counted
-        self._pinned = None
-        self._next_block = copied.first_block + copied.blocks
-        duration_s = time.perf_counter() - self.progress.stage_began_at
         try:
-            self._pinned = await self._pin()
+            caught_up = await self._staging.end_stage()
         except MoveImpossible as error:
             return Happening(SourceEvent.GONE, reason=str(error))
-        finally:
-            self._release_pin(copied)
-        self.progress.end_stage(copied, self._pinned, duration_s)
-        if self._is_one_steps_work(self._pinned.blocks, duration_s / copied.blocks):
+        if caught_up:
             return Happening(SourceEvent.CAUGHT_UP, stage=done.stage)
         if done.stage + 1 >= self._host.config.max_stages:
             return Happening(SourceEvent.TOO_SLOW, reason=f"not caught up after {done.stage + 1} stages")
         return Happening(SourceEvent.STAGE_COPIED, stage=done.stage)
-
-    async def _pin(self) -> Pinned:
-        """Raises ``MoveImpossible`` when the request neither runs nor waits."""
-        engine = self._host.engine
-        pinned = await self._ask(engine.pin(self.engine_id, self._next_block), undo=engine.unpin)
-        if pinned.state in (RequestState.GONE, RequestState.FROZEN):
-            self._release_pin(pinned)
-            raise MoveImpossible(f"it is {pinned.state.value}, not running")
-        return pinned
-
-    def _is_one_steps_work(self, blocks: int, block_s: float) -> bool:
-        """Whether so many blocks, at the pace of the last stage, travel within a mean step."""
-        load = self._host.load()
-        step_s = load.step_seconds_total / max(1, load.steps_total)
-        return blocks <= ONE_STEPS_BLOCKS or blocks * block_s <= step_s
 
     # ---- inside
 
@@ -377,25 +345,12 @@ class OutgoingMove:
     def _tell_self(self, event: SourceEvent, reason: str = "") -> None:
         self._own.append(Happening(event, reason=reason))
 
-    async def _ask(self, future: Future[T], undo: Callable[[T], Any] | None = None) -> T:
-        return await ask(future, self._host.config.stage_timeout_s, undo)
+    async def _ask(self, future: Future[T]) -> T:
+        return await ask(future, self._host.config.stage_timeout_s)
 
     async def _quietly(self, future: Future[None]) -> None:
         with contextlib.suppress(MoveImpossible):
             await self._ask(future)
-
-    async def _stop_copying(self) -> None:
-        if self._copying is not None:
-            self._copying.cancel()
-            await asyncio.gather(self._copying, return_exceptions=True)
-
-    def _unpin(self) -> None:
-        if self._pinned is not None:
-            self._release_pin(self._pinned)
-            self._pinned = None
-
-    def _release_pin(self, pinned: Pinned) -> None:
-        self._host.engine.unpin(pinned)
 
     def _report(self) -> None:
         self._host.report(

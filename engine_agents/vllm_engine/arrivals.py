@@ -77,7 +77,7 @@ class Arrivals:
             held.blocks = len(held.block_ids)
 
     def write(
-        self, reservation: Reservation, first_block: int, blocks: int, data: bytes | memoryview
+        self, reservation: Reservation, first_block: int, blocks: int, data: bytes | bytearray | memoryview
     ) -> None:
         """Fill reserved blocks; any thread. Raises ``MoveImpossible`` when the reservation is over,
         ``ValueError`` when the blocks are not reserved or the data has the wrong length."""

@@ -76,8 +76,8 @@ class Departures:
             computed_tokens=request.num_computed_tokens,
         )
 
-    def read(self, pinned: Pinned, first: int, count: int) -> bytes:
-        """Bytes of ``count`` pinned blocks from block ``first`` of the request on; any thread."""
+    def read(self, pinned: Pinned, first: int, count: int, target: memoryview) -> None:
+        """Lay ``count`` pinned blocks from block ``first`` of the request on into ``target``; any thread."""
         handle = _handle(pinned)
         start = first - pinned.first_block
         if start < 0 or count < 0 or start + count > pinned.blocks:
@@ -88,7 +88,9 @@ class Departures:
         with handle.lock:
             if not handle.open:
                 raise MoveImpossible("the blocks are not pinned any more")
-            return self._store.gather([block.block_id for block in handle.blocks[start : start + count]])
+            self._store.gather_into(
+                [block.block_id for block in handle.blocks[start : start + count]], target
+            )
 
     def unpin(self, pinned: Pinned) -> None:
         """Give the blocks back; a second time does nothing."""

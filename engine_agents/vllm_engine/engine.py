@@ -99,8 +99,8 @@ class VllmEngine:
     def pin(self, engine_id: str, first_block: int) -> Future[Pinned]:
         return self._call(lambda: self.serving.departures.pin(engine_id, first_block))
 
-    def read(self, pinned: Pinned, first: int, count: int) -> bytes:
-        return self.serving.departures.read(pinned, first, count)
+    def read(self, pinned: Pinned, first: int, count: int, target: memoryview) -> None:
+        self.serving.departures.read(pinned, first, count, target)
 
     def unpin(self, pinned: Pinned) -> Future[None]:
         return self._call(lambda: self.serving.departures.unpin(pinned))

@@ -38,11 +38,18 @@ class BlockStore:
         ]
         return ",".join(shapes)
 
-    def gather(self, block_ids: Sequence[int]) -> bytes:
+    def gather(self, block_ids: Sequence[int]) -> bytearray:
         """Bytes of these blocks, in this order."""
-        if not block_ids:
-            return b""
         buffer = bytearray(self.bytes_per_block * len(block_ids))
+        self.gather_into(block_ids, memoryview(buffer))
+        return buffer
+
+    def gather_into(self, block_ids: Sequence[int], buffer: memoryview) -> None:
+        """The same into memory that is there. Raises ``ValueError`` when it has another length."""
+        if len(buffer) != self.bytes_per_block * len(block_ids):
+            raise ValueError(f"{len(block_ids)} blocks do not fill {len(buffer)} bytes")
+        if not block_ids:
+            return
         with torch.inference_mode(), self._beside_compute():
             ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
             for tensor, target in zip(self._tensors, self._parts(buffer, len(block_ids)), strict=True):
@@ -50,7 +57,6 @@ class BlockStore:
                     torch.index_select(tensor, 0, ids, out=target)
                 else:
                     target.copy_(torch.index_select(tensor, 0, ids))
-        return bytes(buffer)
 
     def scatter(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
         """Inverse of :meth:`gather`. Raises ``ValueError`` when the length of ``data`` is wrong."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_agents.config import AgentConfig
-from engine_agents.engines.port import EngineInfo, Frozen, StepOutputs
+from engine_agents.engines.port import EngineInfo, Frozen, Pinned, StepOutputs
 from engine_agents.vllm_engine.engine import VllmEngine
 
 BLOCK_TOKENS = 32
@@ -122,6 +122,12 @@ class Site:
     def at_least(self, engine_id: str, tokens: int) -> Received:
         return self.outputs.wait(engine_id, lambda received: len(received.tokens) >= tokens)
 
+    def read(self, pinned: Pinned, first: int, count: int) -> bytes:
+        """The bytes of these pinned blocks."""
+        data = bytearray(max(0, count) * self.info.block_size_tokens * self.info.kv_bytes_per_token)
+        self.engine.read(pinned, first, count, memoryview(data))
+        return bytes(data)
+
     def abort_all(self) -> None:
         """Whatever an earlier test that failed has left."""
         left = self.engine.requests().result(PATIENCE_S)
@@ -155,7 +161,7 @@ def copy_stage(source: Site, destination: Site, engine_id: str, reservation: Any
         if pinned.total_tokens > reservation.blocks * BLOCK_TOKENS - BLOCK_TOKENS:
             destination.engine.extend(reservation, pinned.total_tokens + BLOCK_TOKENS).result(PATIENCE_S)
         if pinned.blocks:
-            data = source.engine.read(pinned, first_block, pinned.blocks)
+            data = source.read(pinned, first_block, pinned.blocks)
             destination.engine.write(reservation, first_block, pinned.blocks, data)
     finally:
         source.engine.unpin(pinned).result(PATIENCE_S)

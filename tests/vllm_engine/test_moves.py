@@ -156,10 +156,10 @@ def test_wrong_blocks_and_wrong_lengths_are_refused(sites):
         destination.engine.write(reservation, 0, 1, block[:-1])
     pinned = source.engine.pin(engine_id, 1).result(PATIENCE_S)
     with pytest.raises(ValueError, match="not among those pinned"):
-        source.engine.read(pinned, 0, 1)
+        source.read(pinned, 0, 1)
     source.engine.unpin(pinned).result(PATIENCE_S)
     with pytest.raises(MoveImpossible, match="not pinned any more"):
-        source.engine.read(pinned, 1, 1)
+        source.read(pinned, 1, 1)
     destination.engine.drop(reservation).result(PATIENCE_S)
     source.engine.abort([engine_id]).result(PATIENCE_S)
 
@@ -167,14 +167,14 @@ def test_wrong_blocks_and_wrong_lengths_are_refused(sites):
 def test_pinned_blocks_outlive_their_request(site):
     engine_id = running(site)
     pinned = site.engine.pin(engine_id, 0).result(PATIENCE_S)
-    data = site.engine.read(pinned, 0, pinned.blocks)
+    data = site.read(pinned, 0, pinned.blocks)
     site.engine.abort([engine_id]).result(PATIENCE_S)
     kept = site.engine.load().used_blocks
     site.run("other", prompt_of(4000, salt=11), max_tokens=2)
     site.run("another", prompt_of(4000, salt=12), max_tokens=2)
 
     assert kept == pinned.blocks == 3
-    assert site.engine.read(pinned, 0, pinned.blocks) == data
+    assert site.read(pinned, 0, pinned.blocks) == data
     site.engine.unpin(pinned).result(PATIENCE_S)
     site.engine.unpin(pinned).result(PATIENCE_S)
     assert site.engine.pin(engine_id, 0).result(PATIENCE_S).state is RequestState.GONE

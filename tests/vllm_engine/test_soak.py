@@ -91,7 +91,7 @@ def move(traveller: Traveller, destination: Site, rng: random.Random) -> None:
 def move_waiting(traveller: Traveller, destination: Site, rng: random.Random) -> None:
     reservation = reserve(traveller.site, destination, traveller.engine_id, traveller.next_id, 1)
     try:
-        frozen = traveller.site.engine.withdraw(traveller.engine_id).result(PATIENCE_S)
+        frozen = traveller.site.engine.withdraw(traveller.engine_id, 0).result(PATIENCE_S)
     except MoveImpossible:
         destination.engine.drop(reservation).result(PATIENCE_S)
         raise

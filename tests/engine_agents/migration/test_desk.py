@@ -46,13 +46,13 @@ async def test_late_messages_are_refused_and_counted():
         answers: list[Any] = []
         link.register("ghost", answers.append)
         late = [
-            Chunk(migration_id="ghost", stage=0, first_block=0, blocks=1, crc32=0),
+            Chunk(migration_id="ghost", stage=0, first_block=0, blocks=1, checksum=0),
             Commit(
                 migration_id="ghost",
                 new_engine_id="r#2",
                 first_block=0,
                 blocks=0,
-                crc32=0,
+                checksum=0,
                 frozen=b"",
                 output_token_ids=[],
                 num_computed_tokens=0,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine_agents.messages import SetRank
+from engine_agents.serve import AgentServer
 from tests.engine_agents.harness import eventually, idle, paced, swap, undisturbed
 from tests.engine_agents.migration.fleet import (
     PROMPT,
@@ -177,10 +178,10 @@ async def test_one_that_is_preempted_in_the_middle_of_a_stage_goes_on_there(agai
             if not again:
                 swap(batch, "_admit", lambda _: iter(()))
 
-        def read_late(*args: Any) -> bytes:
+        def read_late(*args: Any) -> None:
             swap(engine, "read", read)
             engine._submit(preempt).result(30)
-            return read(*args)
+            read(*args)
 
         swap(engine, "read", read_late)
         await world.move("r")
@@ -195,18 +196,23 @@ async def test_one_that_is_preempted_in_the_middle_of_a_stage_goes_on_there(agai
         await world.all_back()
 
 
+def rank_of(agent: AgentServer, engine_id: str) -> int | None:
+    live = agent.live.get(engine_id)
+    return live.rank if live else None
+
+
 async def test_urgency_changes_while_it_runs_and_travels():
     async with fleet() as world:
         await begin(world, max_tokens=600)
         await world.gateway.send("a", SetRank(engine_ids=["r#1", "unknown#1"], rank=7, slo_class="batch"))
-        await eventually(lambda: world.source.live.get("r#1").rank == 7, "the new rank")
+        await eventually(lambda: rank_of(world.source, "r#1") == 7, "the new rank")
         held = on_hold(world.destination)
         await world.move("r")
         await asyncio.wait_for(held.wait(), 30)
         await world.gateway.send("a", SetRank(engine_ids=["r#1"], rank=3))
         assert (await world.settled()).state == "done"
-        await eventually(lambda: world.destination.live.get("r#2").rank == 3, "the rank to arrive")
-        assert world.destination.live.get("r#2").slo_class == "batch"
+        await eventually(lambda: rank_of(world.destination, "r#2") == 3, "the rank to arrive")
+        assert world.destination.load().per_class[0].slo_class == "batch"
         assert paced(world.destination)._batch.live["r#2"].rank == 3
         await world.gateway.until_finished("r")
         await world.all_back()

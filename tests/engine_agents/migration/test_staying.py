@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from engine_agents.engines.port import MoveImpossible
+from engine_agents.migration.transfer import ZmqTransfer
 from engine_agents.serve import AgentServer
 from tests.engine_agents.harness import eventually, paced, running_agent, swap
 from tests.engine_agents.migration.fleet import (
@@ -109,22 +112,14 @@ def on_first_write(agent: AgentServer) -> asyncio.Event:
     return seen
 
 
-async def test_a_damaged_chunk_is_noticed():
-    async with fleet() as world:
+@pytest.mark.parametrize("way", ["shm", "zmq"])
+async def test_a_damaged_chunk_is_noticed(way):
+    async with fleet(transfer=way, failpoints="permitted") as world:
         await begin(world)
-        send = world.source.desk._transfer.send
-
-        class Corrupting:
-            async def send(self, link: Any, *rest: Any) -> int:
-                class Flip:
-                    async def send_bulk(self, message: Any, frame: bytes) -> None:
-                        await link.send_bulk(message, bytes([frame[0] ^ 1]) + frame[1:])
-
-                return await send(Flip(), *rest)
-
-        world.source.desk._transfer = Corrupting()
+        world.source.set_failpoints("transfer.chunk:corrupt@1")
         await world.move("r")
         await stays(world, "checksum mismatch")
+        world.source.set_failpoints("")
         assert world.destination.counters["damaged_chunks"] == 1
 
 
@@ -196,15 +191,15 @@ async def test_its_client_leaves_while_it_moves():
 async def test_it_makes_tokens_faster_than_they_can_be_copied():
     async with fleet(max_stages=2) as world:
         await begin(world, max_tokens=600)
-        send = world.source.desk._transfer.send
 
-        class Slow:
+        class Slow(ZmqTransfer):
             async def send(self, *args: Any) -> int:
                 progress = len(world.gateway.tokens["r"])
                 await world.gateway.until_tokens("r", progress + 60)
-                return await send(*args)
+                return await super().send(*args)
 
-        world.source.desk._transfer = Slow()
+        swap(world.source.ways, "transfer", lambda way: Slow())
+        swap(world.source.ways, "offers", lambda block_bytes: {})
         await world.move("r")
         await stays(world, "not caught up after 2 stages")
 

@@ -35,9 +35,10 @@ def unreliable(agent: AgentServer, dice: random.Random) -> None:
             lost = type(message).__name__ == "Commit" and dice.random() < 1 / 15
             return lost or await self._link.send(message, *args, **kwargs)
 
-        async def send_bulk(self, message: Any, frame: bytes) -> None:
-            damaged = dice.random() < 1 / 30
-            await self._link.send_bulk(message, bytes([frame[0] ^ 1]) + frame[1:] if damaged else frame)
+        async def send_bulk(self, message: Any, frame: Any) -> None:
+            if dice.random() < 1 / 30:
+                message.checksum ^= 1
+            await self._link.send_bulk(message, frame)
 
     swap(agent, "reply", lossy_reply)
     swap(agent, "connection", lambda endpoint: LossyLink(connection(endpoint)))

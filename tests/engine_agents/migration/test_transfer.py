@@ -1,16 +1,34 @@
-"""Chunks: how a stage is cut, and that damage is noticed."""
+"""Chunks: how a stage is cut, which way its bytes go, and that damage is noticed."""
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given
 
-from engine_agents.messages import Chunk, Message
-from engine_agents.migration.transfer import DamagedChunkError, Span, ZmqTransfer, opened, spans
+from engine_agents.messages import Message
+from engine_agents.migration.arena import Arena, ArenaAddress, MappedArena, UnreachableArenaError
+from engine_agents.migration.transfer import (
+    Buffer,
+    DamagedChunkError,
+    KvTransfer,
+    Pace,
+    Span,
+    Stage,
+    ZmqTransfer,
+    check,
+    checksum,
+    spans,
+)
+from engine_agents.migration.ways import ArenaTransfer, Ways
+from tests.engine_agents.harness import eventually
+
+BLOCK_BYTES = 10
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(1, 10**7), st.integers(1, 10**8))
@@ -25,35 +43,141 @@ class Recording:
     """A link that keeps what is sent."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[Any, bytes]] = []
+        self.sent: list[tuple[Any, Buffer | None]] = []
 
-    async def send_bulk(self, message: Message, frame: bytes) -> None:
+    async def send_bulk(self, message: Message, frame: Buffer | None) -> None:
         self.sent.append((message, frame))
 
 
-async def test_only_the_last_chunk_of_a_stage_says_so_and_every_one_opens():
-    link, parts = Recording(), [Span(0, 2), Span(2, 2), Span(4, 1)]
+def content(span: Span) -> bytes:
+    return bytes([span.first_block + 1]) * BLOCK_BYTES * span.blocks
 
-    def read(span: Span) -> bytes:
-        return bytes([span.first_block]) * 10 * span.blocks
 
-    assert await ZmqTransfer().send(link, "m", 3, parts, read) == 50
+def fill(span: Span, target: memoryview) -> None:
+    target[:] = content(span)
+
+
+def stage(*parts: Span) -> Stage:
+    return Stage("m", 3, list(parts), BLOCK_BYTES, fill)
+
+
+PARTS = (Span(0, 2), Span(2, 2), Span(4, 1))
+
+
+@pytest.mark.parametrize("choice", ["auto", "zmq"])
+async def test_only_the_last_chunk_of_a_stage_says_so_and_every_one_opens(choice):
+    link, source, destination = Recording(), Ways("auto", Pace()), Ways(choice, Pace())
+    way, open_bytes = destination.accept(source.offers(BLOCK_BYTES))
+    transfer = source.transfer(way)
+    assert way == {"auto": "shm", "zmq": ""}[choice]
+    assert await transfer.send(link, stage(*PARTS)) == 50
     assert [chunk.last for chunk, _ in link.sent] == [False, False, True]
     assert {chunk.stage for chunk, _ in link.sent} == {3}
-    for (chunk, frame), part in zip(link.sent, parts, strict=True):
-        assert bytes(opened(chunk, memoryview(frame))) == read(part)
+    for (chunk, frame), part in zip(link.sent, PARTS, strict=True):
+        data = open_bytes(chunk.place, frame)
+        check(data, chunk.checksum)
+        assert bytes(data) == content(part)
+        assert (frame is None) == bool(chunk.place)
+    await transfer.close()
+    source.close()
+
+
+async def test_a_slot_is_used_again_only_when_its_bytes_were_taken():
+    arena, link = Arena(BLOCK_BYTES, slots=2), Recording()
+    transfer: KvTransfer = ArenaTransfer(arena, Pace())
+    sending = asyncio.create_task(transfer.send(link, stage(*PARTS)))
+    await eventually(lambda: len(link.sent) == 2, "two chunks")
+    await asyncio.sleep(0.01)
+    assert len(link.sent) == 2, "the third chunk must wait for a slot"
+    transfer.taken(link.sent[0][0].place)
+    await asyncio.wait_for(sending, 30)
+    assert {chunk.place.partition(":")[0] for chunk, _ in link.sent} == {"0", "1"}
+    await transfer.close()
+    assert {arena.try_take(), arena.try_take()} == {0, 1}
+    arena.close()
+
+
+async def test_an_arena_of_somebody_else_is_not_believed():
+    arena = Arena(BLOCK_BYTES, slots=2)
+    own = arena.address
+    with pytest.raises(UnreachableArenaError, match="another one"):
+        MappedArena(msgspec.structs.replace(own, token=b"x" * 32))
+    with pytest.raises(UnreachableArenaError, match=r"no arena|cannot be mapped"):
+        MappedArena(msgspec.structs.replace(own, fd=0))
+    with pytest.raises(UnreachableArenaError, match="cannot be mapped"):
+        MappedArena(msgspec.structs.replace(own, pid=2**22 + 1))
+    with pytest.raises(UnreachableArenaError, match="size"):
+        MappedArena(msgspec.structs.replace(own, slots=3))
+    with pytest.raises(UnreachableArenaError, match="none"):
+        MappedArena(ArenaAddress(pid=1, fd=1, slot_bytes=2**40, slots=2**10, token=b""))
+    arena.close()
+
+
+async def test_what_cannot_be_used_travels_with_the_messages():
+    destination = Ways("auto", Pace())
+    offers = {"shm": b"nonsense", "pigeon": b""}
+    assert destination.accept(offers)[0] == ""
+    with pytest.raises(ValueError, match="transfer: 'pigeon' is unknown; known: auto, shm, nixl, zmq"):
+        Ways("pigeon", Pace())
 
 
 @pytest.mark.parametrize(
-    ("frame", "place", "sentence"),
-    [
-        (b"other bytes", "", "checksum mismatch"),
-        (b"good byte", "", "checksum mismatch"),
-        (None, "", "without its bytes"),
-        (b"good bytes", "shm:/etc/passwd", "cannot reach"),
-    ],
+    ("place", "sentence"),
+    [("9:10", "nothing lies at"), ("0:99999999", "nothing lies at"), ("-1:5", "nothing"), ("etc", "nothing")],
 )
-def test_damage_is_noticed(frame, place, sentence):
-    chunk = Chunk(migration_id="m", stage=0, first_block=0, blocks=1, crc32=crc32(b"good bytes"), place=place)
+async def test_a_place_outside_of_the_arena_is_refused(place, sentence):
+    source = Ways("shm", Pace())
+    _, open_bytes = Ways("shm", Pace()).accept(source.offers(BLOCK_BYTES))
     with pytest.raises(DamagedChunkError, match=sentence):
-        opened(chunk, memoryview(frame) if frame is not None else None)
+        open_bytes(place, None)
+    source.close()
+
+
+def test_damage_is_noticed():
+    _, open_bytes = Ways("zmq", Pace()).accept({})
+    with pytest.raises(DamagedChunkError, match="checksum mismatch over 9 bytes"):
+        check(b"good byte", checksum(b"good bytes"))
+    with pytest.raises(DamagedChunkError, match="without its bytes"):
+        open_bytes("", None)
+    with pytest.raises(DamagedChunkError, match="cannot reach"):
+        open_bytes("0:10", None)
+
+
+def test_an_arena_leaves_nothing_behind():
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    arena = Arena(BLOCK_BYTES, slots=2)
+    mapped = MappedArena(arena.address)
+    mapped.close()
+    arena.close()
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("pace", "spent_s", "size", "rest_s"),
+    [(Pace(), 1.0, 10, 0.0), (Pace(0.25), 0.1, 10, 0.3), (Pace(1.0, 100.0), 0.5, 200, 1.5)],
+)
+def test_copying_rests_so_that_decoding_keeps_its_share(pace, spent_s, size, rest_s):
+    assert pace.rest_s(spent_s, size) == pytest.approx(rest_s)
+
+
+def test_a_pace_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="copy_share: must be above 0"):
+        Pace(0.0)
+    with pytest.raises(ValueError, match="copy_bytes_per_s: must not be negative"):
+        Pace(1.0, -1.0)
+
+
+async def test_all_migrations_of_an_agent_take_turns():
+    pace, order = Pace(), list[str]()
+    links = {"m1": Recording(), "m2": Recording()}
+
+    def note(name: str) -> Any:
+        return lambda span, target: order.append(name)
+
+    await asyncio.gather(
+        *(
+            ZmqTransfer(pace).send(link, Stage(name, 0, [Span(i, 1) for i in range(4)], 10, note(name)))
+            for name, link in links.items()
+        )
+    )
+    assert order == ["m1", "m2"] * 4

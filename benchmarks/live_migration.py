@@ -1,0 +1,431 @@
+"""What a live migration costs: the pause of who moves, and what everybody else feels of it.
+
+    python -m benchmarks.live_migration [--quick] [--json FILE]
+
+Two real vLLM engines on a tiny model, each in a process of its own; requests move
+to and fro between them while a gateway times every token.
+
+* *step*: the usual time between two tokens of that request, on either engine.
+* *gap*: from the source's last token to the destination's first, as the gateway sees it.
+* *blocking copy*: the same hand-over, but frozen before the first block is copied.
+* *recompute*: its tokens are sent to the other engine instead, which computes all anew.
+* *batch-mates*: the mean step of the other requests while one moves, over the mean
+  step just before it, pair by pair.
+* *throughput*: tokens per second with one request always on the move, over none, in
+  alternating periods.
+* *cost of security*: gap and bytes/s with authenticated, encrypted links over none.
+
+Wall times on a busy machine say little; ratios within one run are what is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.migration_fleet import Agent, Stream, TimingGateway, agents, vllm_request
+from engine_agents.config import AgentConfig
+from engine_agents.messages import MigrateOut, MigrationOutcome, encode
+
+LENGTHS = (64, 512, 2048, 3600)
+BESIDE = (0, 4, 16)
+FLOORS = {
+    "extra_stall_over_step": (2.0, 1.0, "at most"),
+    "flatness": (2.0, 1.5, "at most"),
+    "recompute_over_stall_3600": (25.0, 40.0, "at least"),
+    "batchmates_step_ratio": (1.1, 1.05, "at most"),
+    "throughput_ratio": (0.75, 0.9, "at least"),
+    "identical_share": (1.0, 1.0, "at least"),
+}
+"""Figure -> floor, goal, direction."""
+TOKENS_BETWEEN_MOVES = 14
+CAPACITY_BYTES = 1200 * 2**20
+
+
+@dataclass
+class Plan:
+    """How much is measured."""
+
+    lengths: Sequence[int] = LENGTHS
+    beside: Sequence[int] = BESIDE
+    moves: int = 12
+    """Per length and load."""
+    blocking_moves: int = 3
+    recomputes: int = 3
+    mate_pairs: int = 40
+    throughput_periods: int = 6
+    period_s: float = 2.0
+
+    @classmethod
+    def quick(cls) -> Plan:
+        return cls(
+            lengths=(64, 3600),
+            beside=(0, 4),
+            moves=6,
+            blocking_moves=1,
+            recomputes=1,
+            mate_pairs=12,
+            throughput_periods=2,
+            period_s=1.5,
+        )
+
+
+@dataclass
+class Cell:
+    """One length at one load; medians, milliseconds."""
+
+    length: int
+    beside: int
+    step_ms: float
+    gap_ms: float
+    gap_p95_ms: float
+    blocking_gap_ms: float
+    recompute_gap_ms: float
+    stages: float
+    moves: int
+    frozen_ms: float = 0.0
+
+    @property
+    def extra(self) -> float:
+        return (self.gap_ms - self.step_ms) / self.step_ms
+
+
+@dataclass
+class Fleet:
+    """The two agents, the gateway, and what every moved request said."""
+
+    agents: dict[str, Agent]
+    gateway: TimingGateway
+    numbers: Iterable[int] = field(default_factory=itertools.count)
+    identical: int = 0
+    total: int = 0
+
+    def other(self, name: str) -> Agent:
+        return next(agent for agent in self.agents.values() if agent.name != name)
+
+    async def move(self, stream: Stream) -> MigrationOutcome:
+        source, destination = self.agents[stream.home], self.other(stream.home)
+        command = MigrateOut(
+            migration_id=f"m{next(iter(self.numbers))}",
+            destination_instance_id=destination.name,
+            destination_peer_endpoint=destination.peer_endpoint,
+            rule="manual",
+            lease_epoch=1,
+            budget_tokens=10**9,
+            request_id=stream.request_id,
+        )
+        answer = await source.call("migrate_out", encode(command))
+        return msgspec.msgpack.decode(answer, type=MigrationOutcome)
+
+    async def configure(self, **changes: Any) -> None:
+        for agent in self.agents.values():
+            await agent.call("configure", changes)
+
+    def compare(self, moved: Stream, calm: Stream) -> None:
+        count = min(len(moved.tokens), len(calm.tokens))
+        self.total += 1
+        self.identical += moved.tokens[:count] == calm.tokens[:count] and count > 0
+
+
+def prompt_of(length: int, salt: int) -> list[int]:
+    return [(17 * i + i * i + 31 * salt) % 600 + 6 for i in range(length)]
+
+
+# ---------------------------------------------------------------- the pause
+
+
+async def pause_of(fleet: Fleet, length: int, beside: int, plan: Plan, salt: int) -> Cell:
+    """Moves to and fro of one request beside so many others on each engine."""
+    gateway = fleet.gateway
+    mates = await crowd(fleet, beside, salt)
+    tokens = min(4090 - length, (plan.moves + plan.blocking_moves + 2) * (TOKENS_BETWEEN_MOVES + 40))
+    sampling: dict[str, Any] = {"max_tokens": tokens, "ignore_eos": True, "temperature": 1.0}
+    sampling["seed"] = salt + 1
+    prompt = prompt_of(length, salt)
+    calm = await gateway.add("b", f"calm-{salt}", prompt, **sampling)
+    await gateway.until(calm, tokens)
+    gaps, steps, outcomes = await hop(fleet, prompt, salt, plan.moves, sampling, calm)
+    await fleet.configure(max_stages=0)
+    blocking, _, _ = await hop(fleet, prompt, salt, plan.blocking_moves, sampling, calm)
+    await fleet.configure(max_stages=8)
+    recomputed = [await recompute(fleet, length, 1000 * (salt + 1) + i) for i in range(plan.recomputes)]
+    for mate in mates:
+        await gateway.abort(mate)
+    return Cell(
+        length=length,
+        beside=beside,
+        step_ms=statistics.median(steps),
+        gap_ms=statistics.median(gaps),
+        gap_p95_ms=sorted(gaps)[int(0.95 * (len(gaps) - 1))],
+        blocking_gap_ms=statistics.median(blocking),
+        recompute_gap_ms=statistics.median(recomputed),
+        stages=statistics.mean(len(one.stages) for one in outcomes),
+        moves=len(gaps),
+        frozen_ms=statistics.median(one.downtime_ms for one in outcomes),
+    )
+
+
+async def crowd(fleet: Fleet, beside: int, salt: int) -> list[Stream]:
+    """So many requests that decode on each engine, past their prefill."""
+    streams = [
+        await fleet.gateway.add(
+            name,
+            f"mate-{salt}-{name}-{i}",
+            prompt_of(100, salt + i),
+            max_tokens=3900,
+            ignore_eos=True,
+            temperature=0.0,
+        )
+        for name in fleet.agents
+        for i in range(beside)
+    ]
+    for stream in streams:
+        await fleet.gateway.until(stream, 5)
+    return streams
+
+
+async def hop(
+    fleet: Fleet, prompt: list[int], salt: int, moves: int, sampling: dict[str, Any], calm: Stream
+) -> tuple[list[float], list[float], list[MigrationOutcome]]:
+    """Gaps, usual steps and outcomes of so many moves; every text is compared with the calm one."""
+    gateway = fleet.gateway
+    stream = await gateway.add("a", f"moved-{salt}-{next(iter(fleet.numbers))}", prompt, **sampling)
+    gaps: list[float] = []
+    steps: list[float] = []
+    outcomes = []
+    await gateway.until(stream, TOKENS_BETWEEN_MOVES)
+    for _ in range(moves):
+        began, destination = len(stream.tokens), fleet.other(stream.home).name
+        outcome = await fleet.move(stream)
+        if outcome.state != "done":
+            raise RuntimeError(f"a move failed: {outcome.reason}")
+        await gateway.until(stream, len(stream.tokens) + TOKENS_BETWEEN_MOVES)
+        if stream.finished:
+            break
+        first = stream.first_at(destination, began)
+        gaps.append(stream.gap_ms(first))
+        steps += [stream.gap_ms(i) for i in range(began - TOKENS_BETWEEN_MOVES + 4, began)]
+        outcomes.append(outcome)
+    await gateway.until(stream, len(calm.tokens))
+    fleet.compare(stream, calm)
+    return gaps, steps, outcomes
+
+
+async def recompute(fleet: Fleet, length: int, salt: int) -> float:
+    """The pause when its tokens are computed anew on the other engine, which never saw its prompt."""
+    prompt = prompt_of(length, salt)
+    sampling: dict[str, Any] = {"max_tokens": 40, "ignore_eos": True, "temperature": 0.0}
+    stream = await fleet.gateway.add("a", f"again-{salt}", prompt, **sampling)
+    await fleet.gateway.until(stream, 10)
+    await fleet.gateway.abort(stream)
+    stream.finished = False
+    await fleet.gateway.add("b", stream.request_id, prompt, prior=stream.tokens, **sampling)
+    await fleet.gateway.until(stream, 40)
+    return stream.gap_ms(stream.first_at("b", 0))
+
+
+# ---------------------------------------------------------------- what the others feel
+
+
+async def batchmates(fleet: Fleet, beside: int, length: int, pairs: int, salt: int) -> float:
+    """Mean step of the others while one moves over their mean step just before; median of the pairs."""
+    gateway = fleet.gateway
+    mates = await crowd(fleet, beside, salt)
+    sampling: dict[str, Any] = {"max_tokens": 480, "ignore_eos": True, "temperature": 0.0}
+    ratios: list[float] = []
+    while len(ratios) < pairs:
+        number = next(iter(fleet.numbers))
+        stream = await gateway.add(
+            "a", f"mover-{salt}-{number}", prompt_of(length, salt + number), **sampling
+        )
+        await gateway.until(stream, 10)
+        while len(ratios) < pairs and len(stream.tokens) < 380:
+            await gateway.until(stream, len(stream.tokens) + 16)
+            began = time.perf_counter()
+            await fleet.move(stream)
+            ended = time.perf_counter()
+            await gateway.until(stream, len(stream.tokens) + 3)
+            during = steps_between(mates, began, ended)
+            before = steps_between(mates, 2 * began - ended - 0.01, began - 0.01)
+            if during and before:
+                ratios.append(statistics.mean(during) / statistics.mean(before))
+        await gateway.abort(stream)
+    for mate in mates:
+        await gateway.abort(mate)
+    return statistics.median(ratios)
+
+
+def steps_between(streams: Iterable[Stream], began: float, ended: float) -> list[float]:
+    """Gaps between tokens that overlap the period."""
+    return [
+        stream.at_s[i] - stream.at_s[i - 1]
+        for stream in streams
+        for i in range(1, len(stream.at_s))
+        if stream.at_s[i] > began and stream.at_s[i - 1] < ended
+    ]
+
+
+async def throughput(fleet: Fleet, plan: Plan, salt: int) -> tuple[float, float, int]:
+    """Tokens per second without and with one request always on the move, and the moves made."""
+    streams = await crowd(fleet, 8, salt)
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    moves = 0
+    for moving in itertools.islice(itertools.cycle((False, True)), 2 * plan.throughput_periods):
+        began, before = time.perf_counter(), sum(len(stream.tokens) for stream in streams)
+        while (now := time.perf_counter()) < began + plan.period_s:
+            if moving:
+                moves += (await fleet.move(streams[moves % len(streams)])).state == "done"
+            else:
+                await asyncio.sleep(began + plan.period_s - now)
+        made = sum(len(stream.tokens) for stream in streams) - before
+        rates[moving].append(made / (time.perf_counter() - began))
+    for stream in streams:
+        await fleet.gateway.abort(stream)
+    return statistics.median(rates[False]), statistics.median(rates[True]), moves
+
+
+# ---------------------------------------------------------------- the report
+
+
+def figures(cells: list[Cell]) -> dict[str, float]:
+    """The issue's figures, from idle engines and from busy ones: the worst of each."""
+    idle = {cell.length: cell for cell in cells if cell.beside == 0}
+    short, long = min(idle), max(idle)
+    return {
+        "extra_stall_over_step": max(cell.extra for cell in cells),
+        "extra_stall_over_step_idle": max(cell.extra for cell in idle.values()),
+        "flatness": idle[long].gap_ms / idle[short].gap_ms,
+        "recompute_over_stall_3600": idle[long].recompute_gap_ms / idle[long].gap_ms,
+        "blocking_over_stall_3600": idle[long].blocking_gap_ms / idle[long].gap_ms,
+    }
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def show_cell(cell: Cell) -> None:
+    say(
+        f"{cell.length:>7} {cell.beside:>6} {cell.step_ms:>8.2f} {cell.gap_ms:>8.2f} {cell.gap_p95_ms:>8.2f} "
+        f"{cell.extra:>7.2f} {cell.frozen_ms:>8.2f} {cell.blocking_gap_ms:>9.1f} "
+        f"{cell.recompute_gap_ms:>10.1f} {cell.stages:>6.1f} {cell.moves:>5}"
+    )
+
+
+def show_figures(result: dict[str, Any]) -> None:
+    say(f"\n{'figure':<28}{'value':>9}{'floor':>9}{'goal':>8}")
+    for name, (floor, goal, direction) in FLOORS.items():
+        value = result[name]
+        sign = 1 if direction == "at most" else -1
+        verdict = "goal met" if sign * value <= sign * goal else "MISSED"
+        if verdict == "MISSED" and sign * value <= sign * floor:
+            verdict = "floor met"
+        say(f"{name:<28}{value:>9.3f}{floor:>9g}{goal:>8g}  {verdict}")
+
+
+async def measure(plan: Plan, configs: Sequence[AgentConfig], configure: Any = None) -> dict[str, Any]:
+    async with agents(*configs) as started:
+        gateway = TimingGateway(vllm_request)
+        fleet = Fleet({agent.name: agent for agent in started}, gateway)
+        for agent in started:
+            await gateway.connect(agent, configure or (lambda _: None))
+        try:
+            return await measured(plan, fleet)
+        finally:
+            await gateway.close()
+
+
+async def measured(plan: Plan, fleet: Fleet) -> dict[str, Any]:
+    await hop_once(fleet)
+    head = ("length", "beside", "step ms", "gap ms", "p95", "extra", "frozen", "blocking", "recompute")
+    widths = (7, 6, 8, 8, 8, 7, 8, 9, 10)
+    say(" ".join(f"{name:>{width}}" for name, width in zip(head, widths, strict=True)) + " stages moves")
+    cells = []
+    for salt, (beside, length) in enumerate(itertools.product(plan.beside, plan.lengths)):
+        cells.append(await pause_of(fleet, length, beside, plan, salt))
+        show_cell(cells[-1])
+    mates = {n: await batchmates(fleet, n, 2048, plan.mate_pairs, 100 + n) for n in plan.beside if n}
+    without, with_moves, moves = await throughput(fleet, plan, 200)
+    say(f"\nbatch-mates' step while one moves: {', '.join(f'{n}: {r:.3f}' for n, r in mates.items())}")
+    say(f"tokens/s without moves {without:.0f}, with {moves} moves {with_moves:.0f}")
+    return {
+        "lengths": list(plan.lengths),
+        **figures(cells),
+        "batchmates_step_ratio": max(mates.values()),
+        "batchmates_by_load": mates,
+        "throughput_ratio": with_moves / without,
+        "identical": fleet.identical,
+        "total": fleet.total,
+        "identical_share": fleet.identical / fleet.total,
+        "cells": [vars(cell) for cell in cells],
+    }
+
+
+async def hop_once(fleet: Fleet) -> None:
+    """First uses: connections between agents, code paths of both sides."""
+    sampling: dict[str, Any] = {"max_tokens": 200, "ignore_eos": True, "temperature": 0.0}
+    calm = await fleet.gateway.add("a", "first", prompt_of(300, 999), **sampling)
+    await fleet.gateway.until(calm, 200)
+    await hop(fleet, prompt_of(300, 999), 999, 4, sampling, calm)
+
+
+def agent_configs(model: Path, **changes: Any) -> list[AgentConfig]:
+    return [
+        AgentConfig(
+            instance_id=name,
+            pool="benchmark",
+            served_model="tiny",
+            model=str(model),
+            redis_url="",
+            kv_memory_bytes=CAPACITY_BYTES // 2,
+            gateway_timeout_s=30.0,
+            migration_slots=4,
+            **changes,
+        )
+        for name in ("a", "b")
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two lengths, few moves: under a minute")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--model", type=Path, help="a model's folder (default: the tiny one, made anew)")
+    parser.add_argument(
+        "--block-size", type=int, default=0, help="tokens per KV block (default: the engine's)"
+    )
+    options = parser.parse_args()
+    plan = Plan.quick() if options.quick else Plan()
+    with tempfile.TemporaryDirectory(prefix="live-migration-") as folder, suppress(KeyboardInterrupt):
+        model = options.model or make_model(Path(folder))
+        engine_args = {"block_size": options.block_size} if options.block_size else {}
+        result = asyncio.run(measure(plan, agent_configs(model, engine_args=engine_args)))
+        result["load_average"] = os.getloadavg()[0]
+        show_figures(result)
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1))
+
+
+def make_model(folder: Path) -> Path:
+    from engine_agents.vllm_engine.tiny_model import make_tiny_model
+
+    return make_tiny_model(folder / "tiny")
+
+
+if __name__ == "__main__":
+    main()
