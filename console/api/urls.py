@@ -6,7 +6,21 @@ from django.urls import URLPattern, URLResolver, path, re_path
 
 from console.api import converters
 from console.api.problems import not_found
-from console.api.views import accounts, audit, health, instances, me, migrations, operations, schema, session
+from console.api.views import (
+    accounts,
+    audit,
+    health,
+    instances,
+    me,
+    migrations,
+    operations,
+    policies,
+    pools,
+    requests,
+    schema,
+    session,
+    what_if,
+)
 from console.api.views.tenants import classes, keys, limits, members, tenants, usage
 
 converters.register()
@@ -38,6 +52,42 @@ FLEET = [
     path(
         "instances/<slug:instance_id>/undrain", instances.InstanceUndrain.as_view(), name="instance-undrain"
     ),
+    path(
+        "instances/<slug:instance_id>/restart", instances.InstanceRestart.as_view(), name="instance-restart"
+    ),
+    path(
+        "instances/<slug:instance_id>/migrate-all",
+        instances.InstanceMigrateAll.as_view(),
+        name="instance-migrate-all",
+    ),
+    path("instances/<slug:instance_id>/stop", instances.InstanceStop.as_view(), name="instance-stop"),
+    path("instances/<slug:instance_id>/remove", instances.InstanceRemove.as_view(), name="instance-remove"),
+    path(
+        "instances/<slug:instance_id>/release", instances.InstanceRelease.as_view(), name="instance-release"
+    ),
+    path(
+        "instances/<slug:instance_id>/transitions",
+        instances.InstanceTransitions.as_view(),
+        name="instance-transitions",
+    ),
+    path("instances/<slug:instance_id>/log", instances.InstanceLog.as_view(), name="instance-log"),
+    path("pools", pools.Pools.as_view(), name="pools"),
+    path("pools/<slug:name>", pools.PoolDetail.as_view(), name="pool"),
+    path("pools/<slug:name>/scale", pools.PoolScale.as_view(), name="pool-scale"),
+    path(
+        "pools/<slug:name>/rolling-restart", pools.PoolRollingRestart.as_view(), name="pool-rolling-restart"
+    ),
+    path("pools/<slug:name>/autoscaling", pools.PoolAutoscaling.as_view(), name="pool-autoscaling"),
+    path("pools/<slug:name>/autoscaling/hold", pools.PoolHold.as_view(), name="pool-hold"),
+    path(
+        "pools/<slug:name>/autoscaling/decisions", pools.PoolScalingDecisions.as_view(), name="pool-decisions"
+    ),
+    path("requests", requests.Requests.as_view(), name="requests"),
+    path("requests/<name:request_id>", requests.RequestDetail.as_view(), name="request"),
+    path("requests/<name:request_id>/cancel", requests.RequestCancel.as_view(), name="request-cancel"),
+    path(
+        "requests/<name:request_id>/set-class", requests.RequestSetClass.as_view(), name="request-set-class"
+    ),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("operations/<name:operation_id>", operations.OperationDetail.as_view(), name="operation"),
 ]
@@ -48,6 +98,20 @@ SCHEDULING = [
     path("rounds", migrations.Rounds.as_view(), name="rounds"),
     path("rounds/<number:round_id>", migrations.RoundDetail.as_view(), name="round"),
     path("rounds/<number:round_id>/explain", migrations.RoundExplain.as_view(), name="round-explain"),
+    path("policies", policies.Policies.as_view(), name="policies"),
+    path("policies/schema", policies.PolicySchema.as_view(), name="policy-schema"),
+    path("policies/validate", policies.PolicyValidate.as_view(), name="policy-validate"),
+    path("policies/preview", policies.PolicyPreview.as_view(), name="policy-preview"),
+    path("policies/rollback", policies.PolicyRollback.as_view(), name="policy-rollback"),
+    path("policies/<number:policy_id>", policies.Policy.as_view(), name="policy"),
+    path("policies/<number:policy_id>/activate", policies.PolicyActivate.as_view(), name="policy-activate"),
+    path("policies/<number:policy_id>/diff", policies.PolicyDiff.as_view(), name="policy-diff"),
+    path("policies/<number:policy_id>/yaml", policies.PolicyYaml.as_view(), name="policy-yaml"),
+    path("what-if/traces", what_if.Traces.as_view(), name="traces"),
+    path("what-if/traces/<number:trace_id>", what_if.Trace.as_view(), name="trace"),
+    path("what-if/jobs", what_if.WhatIfs.as_view(), name="what-ifs"),
+    path("what-if/jobs/<number:job_id>", what_if.WhatIf.as_view(), name="what-if"),
+    path("what-if/jobs/<number:job_id>/cancel", what_if.WhatIfCancel.as_view(), name="what-if-cancel"),
 ]
 
 TENANTS = [

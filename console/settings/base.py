@@ -201,6 +201,8 @@ SPECTACULAR_SETTINGS = {
         "CandidateRoleEnum": ["chosen", "candidate", "source", "dropped"],
         "InstanceStateEnum": "controlplane.fleet.models.Instance.State",
         "MigrationStateEnum": "controlplane.rebalancing.models.RequestMigration.State",
+        "WhatIfStateEnum": "controlplane.rebalancing.what_if_models.WhatIfJob.State",
+        "EngineEnum": "controlplane.fleet.models.Pool.Engine",
         "OperationStateEnum": "controlplane.records.models.Operation.State",
     },
 }

@@ -11,6 +11,7 @@ import time
 from typing import cast
 
 import msgspec
+import redis
 
 from controlplane import redis_client
 from controlplane.records.services import audit
@@ -37,7 +38,7 @@ def cancel_request(*, request_id: str, actor: str, reason: str = "") -> GatewayA
 def set_request_class(
     *, request_id: str, slo_class: str, actor: str, reason: str = ""
 ) -> GatewayAnswer | None:
-    """Serve a live request as another class from now on; ``None``: no gateway has it. Raises ``RedisError``."""
+    """Serve a live request as another class; ``None``: no gateway has it. Raises ``RedisError``."""
     return _ask("set_class", "request.set_class", request_id, actor, reason, slo_class)
 
 
@@ -62,7 +63,7 @@ def _ask(
     return answer
 
 
-def _wait(client: redis_client.redis.Redis, command_id: str) -> GatewayAnswer | None:
+def _wait(client: redis.Redis, command_id: str) -> GatewayAnswer | None:
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         raw = cast(bytes | None, client.get(redis_client.key(f"{ANSWER}{command_id}")))

@@ -11,6 +11,7 @@ from controlplane import redis_client
 from controlplane.fleet.models import Pool
 from controlplane.rebalancing.models import PolicyVersion, RebalanceRound, RequestMigration
 from controlplane.rebalancing.types import LoopStatus, PoolPolicy
+from controlplane.rebalancing.what_if_models import WhatIfJob, WhatIfTrace
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.policies import PlanState
 from controlplane.scheduling.snapshot import ClassRule
@@ -28,7 +29,7 @@ def active_policy(pool_name: str) -> PolicyVersion | None:
 def active_scheduling_config(pool_name: str) -> SchedulingConfig:
     """The pool's active configuration; the defaults where none was ever activated."""
     version = active_policy(pool_name)
-    return version.scheduling_config() if version else SchedulingConfig()
+    return version.scheduling_config() if version else SchedulingConfig.recommended()
 
 
 def pool_policies() -> list[PoolPolicy]:
@@ -92,11 +93,21 @@ def rounds(*, pool: str = "") -> QuerySet[RebalanceRound]:
     return rows.filter(pool__name=pool) if pool else rows
 
 
+def what_if_traces() -> QuerySet[WhatIfTrace]:
+    """Newest first, without their content."""
+    return WhatIfTrace.objects.select_related("pool").defer("content")
+
+
+def what_if_jobs() -> QuerySet[WhatIfJob]:
+    """Newest first."""
+    return WhatIfJob.objects.select_related("pool")
+
+
 def _pool_policy(pool: Pool, version: PolicyVersion | None) -> PoolPolicy:
     return PoolPolicy(
         pool_id=pool.pk,
         pool=pool.name,
         policy_id=version.pk if version else None,
         version=version.version if version else 0,
-        config=version.scheduling_config() if version else SchedulingConfig(),
+        config=version.scheduling_config() if version else SchedulingConfig.recommended(),
     )

@@ -89,7 +89,8 @@ class InstanceOutput(serializers.ModelSerializer[Instance]):
     class Meta:
         model = Instance
         fields = ("instance_id", "pool", "state", "accepting", "cause", "changed_at", "incarnation",
-                  "engine_version", "host", "created_at", "live")  # fmt: skip
+                  "engine_version", "host", "created_at", "when_drained", "drain_deadline_at", "on_deadline",
+                  "operation_id", "pool_revision", "failures", "failure_log", "live")  # fmt: skip
 
     @extend_schema_field(InstanceLive(allow_null=True))
     def get_live(self, row: Instance) -> Json | None:

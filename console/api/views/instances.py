@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import django_filters
 from django.shortcuts import get_object_or_404
+from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from console.api.filters import Choice, Flag, Word
 from console.api.inputs import Reason
+from console.api.inputs.fleet import Draining
 from console.api.listing import Listing
 from console.api.outputs import moment
 from console.api.outputs.fleet import InstanceActionOutput, InstanceOutput, ResidentOutput, ResidentsOutput
+from console.api.outputs.pools import LogOutput, TransitionOutput
 from console.api.schema import contract
 from console.api.views.console_view import ConsoleView, actor_of, checked
 from console.dashboard import shapes
@@ -25,6 +29,8 @@ from controlplane.fleet.models import Instance
 from controlplane.fleet.watching import look_at
 from controlplane.rebalancing.selectors import scheduling_class_rules
 from controlplane.records.operations import operations
+
+MAX_LINES = 2_000
 
 
 class InstanceFilters(django_filters.FilterSet):
@@ -104,12 +110,10 @@ class InstanceRequests(ConsoleView):
 class InstanceDrain(ConsoleView):
     """No new work, everything running moves away."""
 
-    @contract(body=Reason, answer=InstanceActionOutput, status=202)
+    @contract(body=Draining, answer=InstanceActionOutput, status=202)
     def post(self, request: Request, instance_id: str) -> Response:
-        given = checked(Reason, request)
-        row = find_instance(instance_id)
-        services.drain_instance(instance=row, actor=actor_of(request), reason=given["reason"])
-        return answered(row)
+        given = checked(Draining, request)
+        return act(services.drain_instance, instance_id, request, given)
 
 
 class InstanceUndrain(ConsoleView):
@@ -117,10 +121,85 @@ class InstanceUndrain(ConsoleView):
 
     @contract(body=Reason, answer=InstanceActionOutput, status=202)
     def post(self, request: Request, instance_id: str) -> Response:
-        given = checked(Reason, request)
-        row = find_instance(instance_id)
-        services.undrain_instance(instance=row, actor=actor_of(request), reason=given["reason"])
-        return answered(row)
+        return act(services.undrain_instance, instance_id, request, checked(Reason, request))
+
+
+class InstanceRestart(ConsoleView):
+    """Drain it, then start its engine again."""
+
+    @contract(body=Draining, answer=InstanceActionOutput, status=202)
+    def post(self, request: Request, instance_id: str) -> Response:
+        return act(services.restart_instance, instance_id, request, checked(Draining, request))
+
+
+class InstanceMigrateAll(ConsoleView):
+    """Move everything away once; it takes new work again afterwards."""
+
+    @contract(body=Reason, answer=InstanceActionOutput, status=202)
+    def post(self, request: Request, instance_id: str) -> Response:
+        return act(services.migrate_all, instance_id, request, checked(Reason, request))
+
+
+class InstanceStop(ConsoleView):
+    """End its engine now; what runs there is recomputed elsewhere from its tokens."""
+
+    @contract(body=Reason, answer=InstanceActionOutput, status=202)
+    def post(self, request: Request, instance_id: str) -> Response:
+        return act(services.stop_instance, instance_id, request, checked(Reason, request))
+
+
+class InstanceRemove(ConsoleView):
+    """Drain it, stop it, and make the pool smaller by one."""
+
+    @contract(body=Draining, answer=InstanceActionOutput, status=202)
+    def post(self, request: Request, instance_id: str) -> Response:
+        return act(services.remove_instance, instance_id, request, checked(Draining, request))
+
+
+class InstanceRelease(ConsoleView):
+    """Try a quarantined, unhealthy or stopped instance again."""
+
+    @contract(body=Reason, answer=InstanceActionOutput, status=202)
+    def post(self, request: Request, instance_id: str) -> Response:
+        return act(services.release_instance, instance_id, request, checked(Reason, request))
+
+
+class InstanceTransitions(ConsoleView):
+    """What became of it, newest first."""
+
+    listing = Listing(
+        output=TransitionOutput,
+        ordering={"id": "id", "at": "at"},
+        default="-id",
+        search=("state", "cause", "actor"),
+    )
+
+    @contract(lists=True)
+    def get(self, request: Request, instance_id: str) -> Any:
+        find_instance(instance_id)
+        return self.list(selectors.transitions(instance_id=instance_id))
+
+
+class InstanceLog(ConsoleView):
+    """The end of its agent's log."""
+
+    @contract(answer=LogOutput, query={"tail": "Lines, 200 by default, 2,000 at most."})
+    def get(self, request: Request, instance_id: str) -> Response:
+        find_instance(instance_id)
+        raw = request.query_params.get("tail", "200")
+        if not raw.isascii() or not raw.isdigit() or len(raw) > 4 or not 1 <= int(raw) <= MAX_LINES:
+            raise exceptions.ValidationError({"tail": f"must be a whole number from 1 to {MAX_LINES}"})
+        log = selectors.agent_log(instance_id, lines=int(raw))
+        return Response({"instance_id": instance_id, "lines": len(log.splitlines()), "log": log})
+
+
+def act(
+    service: Callable[..., Instance], instance_id: str, request: Request, given: dict[str, Any]
+) -> Response:
+    """Ask the service for it; 202 with the operation to watch."""
+    row = find_instance(instance_id)
+    service(instance=row, actor=actor_of(request), **given)
+    return answered(row)
 
 
 def answered(row: Instance) -> Response:

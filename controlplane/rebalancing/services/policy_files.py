@@ -54,6 +54,16 @@ def import_policy(*, pool: Pool, text: str, actor: str, comment: str = "") -> Po
         raise PolicyError("; ".join(error.messages), "config") from error
 
 
+def read_policy(text: str) -> dict[str, Any]:
+    """The configuration in an exported file, or in plain YAML of its fields. Raises :class:`PolicyError`."""
+    document = _read(text)
+    exported = isinstance(document, dict) and document.get("kind") == KIND
+    config = document.get("config") if exported else document
+    if not isinstance(config, dict):
+        raise PolicyError("must be a mapping of fields, as /policies/schema lists them", "yaml")
+    return {str(name): value for name, value in config.items()}
+
+
 def _read(text: str) -> Any:
     if len(text.encode()) > MAX_FILE_BYTES:
         raise PolicyError(f"the file is larger than {MAX_FILE_BYTES // 1024} KiB; a policy takes about one")
