@@ -275,6 +275,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"expires": 25.0, "queue": "jobs"},
     },
+    "history": {
+        "task": "controlplane.rebalancing.tasks.record_history",
+        "schedule": 10.0,
+        "options": {"expires": 9.0, "queue": "jobs"},
+    },
     "retention": {
         "task": "controlplane.rebalancing.tasks.delete_expired_history",
         "schedule": 3600.0,

@@ -29,16 +29,20 @@ from controlplane.rebalancing import services
 from controlplane.rebalancing.lease import lease_holder
 from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
 from controlplane.rebalancing.patience import Patience
+from controlplane.records.history import roll_up
 from controlplane.records.services import delete_requests_before
 
 STAND_BY_S = 1.0
 """Between two looks of a worker at whether somebody leads."""
 MIGRATION_LOST_AFTER_S = 120.0
+ROLL_UP_WITHIN_S = 10
+"""Of a minute: coarse buckets are made once in each."""
 
 logger = logging.getLogger(__name__)
 stopping = threading.Event()
 """Set when this worker is asked to end; a warm shutdown would otherwise wait for the endless task."""
 _leading = threading.Lock()
+_preemptions: dict[str, services.PreemptionCounter] = {}
 _moves_patience = Patience(MIGRATION_LOST_AFTER_S)
 _what_if_patience = Patience(settings.WHAT_IF_TIMEOUT_S + 60.0)
 
@@ -100,6 +104,15 @@ def delete_expired_history() -> None:
     services.delete_history_before(limit)
     services.delete_traces_before(limit)
     delete_requests_before(limit)
+
+
+@shared_task(ignore_result=True)
+def record_history() -> None:
+    """How pools and classes fare, for charts. Sent every 10 s."""
+    now = timezone.now()
+    services.sample_pools(counters=_preemptions, stale_s=settings.STATUS_DEAD_S, now=now)
+    if now.second < ROLL_UP_WITHIN_S:
+        roll_up(now=now)
 
 
 @shared_task(ignore_result=True)

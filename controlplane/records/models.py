@@ -176,3 +176,56 @@ class Operation(models.Model):
         if not self.is_final:
             self.state, self.problem = state, problem[:500]
             self.updated_at = self.finished_at = now
+
+
+class PoolHistory(models.Model):
+    """How one pool fared over one bucket of time; see :mod:`controlplane.records.history`."""
+
+    pool = models.CharField(max_length=63)
+    resolution_s = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    instances = models.FloatField()
+    running = models.FloatField()
+    waiting = models.FloatField()
+    queued = models.FloatField()
+    used_share = models.FloatField(null=True)
+    freeness_tokens = models.FloatField(null=True)
+    tokens_per_s = models.FloatField()
+    preemptions = models.PositiveIntegerField(default=0)
+    migrations_done = models.PositiveIntegerField(default=0)
+    migrations_failed = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["pool", "resolution_s", "at"], name="pool_history_once")
+        ]
+        verbose_name_plural = "pool history"
+
+    def __str__(self) -> str:
+        return f"{self.pool} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class LatencyHistory(models.Model):
+    """How the requests of one SLO class fared that finished in one bucket of time."""
+
+    slo_class = models.CharField(max_length=40)
+    resolution_s = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    requests = models.PositiveIntegerField()
+    failed = models.PositiveIntegerField()
+    prompt_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    ttft_p50_ms = models.FloatField(null=True)
+    ttft_p99_ms = models.FloatField(null=True)
+    tpot_p50_ms = models.FloatField(null=True)
+    tpot_p99_ms = models.FloatField(null=True)
+    end_to_end_p99_ms = models.FloatField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["slo_class", "resolution_s", "at"], name="latency_history_once")
+        ]
+        verbose_name_plural = "latency history"
+
+    def __str__(self) -> str:
+        return f"{self.slo_class} at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -1,6 +1,7 @@
 """Deciding and remembering; by subject, read as one module."""
 
 from controlplane.rebalancing.services.dry_runs import check_move
+from controlplane.rebalancing.services.history import PreemptionCounter, sample_pools
 from controlplane.rebalancing.services.leadership import (
     delete_history_before,
     keep_outcomes_cursor,
@@ -54,6 +55,7 @@ __all__ = [
     "PolicyCheck",
     "PolicyError",
     "PolicyPreview",
+    "PreemptionCounter",
     "QuotaError",
     "RoundReplay",
     "WhatIfError",
@@ -86,6 +88,7 @@ __all__ = [
     "request_migration",
     "rollback_policy",
     "run_round",
+    "sample_pools",
     "start_what_if",
     "take_epoch",
     "upload_trace",
