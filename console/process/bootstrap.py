@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from console.process.options import POOL, Options
+from console.process.options import Options
 from controlplane.fleet import live_status
 from controlplane.fleet.models import Instance, Pool
 from controlplane.fleet.services import add_instances, ensure_pool, reset_instance
@@ -51,11 +51,14 @@ def prepare_database(options: Options, *, agents_may_live: bool = False) -> Prep
 
     ``agents_may_live``: instances that run on a Ray of others are left alone.
     """
-    pool = _pool(options)
-    if agents_may_live:
-        _add_missing(pool, options)
-    else:
-        _settle_instances(pool, options)
+    for each in options.pools:
+        pool = _pool(each)
+        if agents_may_live:
+            _add_missing(pool, each)
+        else:
+            _settle_instances(pool, each)
+    if not agents_may_live:
+        _stop_pools_except([each.pool for each in options.pools])
     keys = _tenant_keys(options.state_dir)
     return Prepared(tenant_keys=keys, operator_password=_operator())
 
@@ -65,7 +68,7 @@ def _pool(options: Options) -> Pool:
     if options.max_model_len:
         engine_args["max_model_len"] = options.max_model_len
     return ensure_pool(
-        name=POOL,
+        name=options.pool,
         served_model=options.served_name,
         model_path=options.model_path,
         engine_args=engine_args,
@@ -88,6 +91,14 @@ def _settle_instances(pool: Pool, options: Options) -> None:
         reset_instance(instance=row, state=State.STOPPED, cause=cause, actor=ACTOR)
     _add_missing(pool, options)
     for row in rows:
+        live_status.forget_instance(row.instance_id)
+
+
+def _stop_pools_except(names: list[str]) -> None:
+    """No gateway of this run serves them."""
+    for row in Instance.objects.exclude(pool__name__in=names).exclude(state=State.STOPPED):
+        cause = "the stack was started without this pool"
+        reset_instance(instance=row, state=State.STOPPED, cause=cause, actor=ACTOR)
         live_status.forget_instance(row.instance_id)
 
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from console.process.failure import StackError
-from console.process.options import POOL, Options
+from console.process.options import Options
 from console.process.output import Terminal
 from controlplane.fleet import selectors
 from controlplane.fleet.agents import AgentError
@@ -41,7 +41,7 @@ async def wait_for_engines(options: Options, terminal: Terminal) -> None:
 
 def _states() -> dict[str, tuple[str, str]]:
     try:
-        rows = selectors.instances(pool=POOL).exclude(state=Instance.State.STOPPED)
+        rows = selectors.instances().exclude(state=Instance.State.STOPPED)
         return {row.instance_id: (row.state, row.cause) for row in rows}
     finally:
         close_old_connections()
@@ -76,7 +76,7 @@ def stop_agents() -> None:
     """End our agents on a Ray that goes on without us. Raises :class:`StackError`."""
     client = RayAgentClient()
     try:
-        rows = selectors.instances(pool=POOL).exclude(state=Instance.State.STOPPED)
+        rows = selectors.instances().exclude(state=Instance.State.STOPPED)
         client.stop([row.instance_id for row in rows], grace_s=STOP_GRACE_S)
     except AgentError as error:
         raise StackError(f"agents at {settings.RAY_ADDRESS} could not be ended: {error}") from error

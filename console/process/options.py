@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TINY_MODEL = "tiny"
@@ -10,6 +10,15 @@ POOL = "default"
 TINY_KV_MIB = 64
 CPU_KV_MIB = 1024
 GPU_KV_MIB = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """One more pool beside the default one."""
+
+    name: str
+    model: str
+    engines: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,37 @@ class Options:
     gpus: int = 0
     ignore_memory: bool = False
     allowed_hosts: str = ""
+    pool: str = POOL
+    gateways: int = 1
+    """Gateway processes per pool."""
+    more_pools: tuple[PoolOptions, ...] = ()
+
+    @property
+    def pools(self) -> tuple[Options, ...]:
+        """The same run, seen from each of its pools; the default one comes first."""
+        return (
+            replace(self, more_pools=()),
+            *(
+                replace(
+                    self,
+                    pool=each.name,
+                    model=each.model,
+                    engines=each.engines,
+                    served_model="",
+                    more_pools=(),
+                )
+                for each in self.more_pools
+            ),
+        )
+
+    @property
+    def all_engines(self) -> int:
+        return sum(each.engines for each in self.pools)
+
+    @property
+    def needs_router(self) -> bool:
+        """One gateway listens on the public port itself; several stand behind a router."""
+        return self.gateways > 1 or bool(self.more_pools)
 
     @property
     def is_tiny(self) -> bool:
@@ -53,7 +93,9 @@ class Options:
     def served_name(self) -> str:
         if self.served_model:
             return self.served_model
-        return "llumdeck-tiny" if self.is_tiny else self.model.rstrip("/").rsplit("/", 1)[-1]
+        if self.is_tiny:
+            return "llumdeck-tiny" if self.pool == POOL else f"llumdeck-tiny-{self.pool}"
+        return self.model.rstrip("/").rsplit("/", 1)[-1]
 
     @property
     def kv_memory_bytes(self) -> int:

@@ -112,14 +112,16 @@ class Run:
                 url = environment["REDIS_URL"]
                 await self._step("redis", self._supervisor.start(stack.redis_child(options, url)))
             await self._step("database", asyncio.to_thread(_migrate))
-            await self._step("model", make_model(options))
+            for each in options.pools:
+                await self._step(f"model {each.served_name}", make_model(each))
             prepared = await self._step("pool, tenants, operator", asyncio.to_thread(_prepare, options))
-            gateway = slow.create_task(self._supervisor.start(stack.gateway_child(options, environment)))
+            gateways = self._gateways(environment)
+            gateway = slow.create_task(self._supervisor.start_all([child for child, _, _ in gateways]))
             await self._step("console", self._supervisor.start(stack.console_child(options, environment)))
             await self._step("ray", ray)
             await self._step("workers", self._start_workers(environment))
             await wait_for_engines(options, self._terminal)
-            await self._step("gateway", self._until_served(gateway))
+            await self._step("gateway", self._until_served(gateway, gateways))
         self._directory.note({"console": options.console_url, "gateway": options.gateway_url})
         self._say_where(prepared)
         if self._workload is not None:
@@ -129,10 +131,11 @@ class Run:
         options = self._options
         ports = {"CONSOLE_PORT": options.console_port, "GATEWAY_PORT": options.gateway_port}
         preflight.check_ports(options.host, ports)
-        if not options.is_tiny:
-            preflight.check_model(options.model)
+        for pool in options.pools:
+            if not pool.is_tiny:
+                preflight.check_model(pool.model)
         if not options.ignore_memory:
-            preflight.check_memory(options.engines, options.kv_memory_bytes if not options.gpus else 0)
+            preflight.check_memory(options.all_engines, options.kv_memory_bytes if not options.gpus else 0)
         if options.redis_url:
             await preflight.check_redis()
         if options.ray_address:
@@ -145,16 +148,32 @@ class Run:
         await self._supervisor.start(stack.ray_head_child(self._options, port, environment))
         await self._supervisor.start(stack.ray_node_child(self._options, port, environment))
 
-    async def _until_served(self, gateway: Awaitable[None]) -> None:
-        """Engines are ready by their reports; a request is served once the gateway has reached them, too."""
-        await gateway
+    def _gateways(self, environment: dict[str, str]) -> list[tuple[Child, Options, str]]:
+        """The doors' processes: each with its pool and its own address; the router has none."""
         options = self._options
-        probe = probes.has_engines(f"{options.gateway_url}/health", options.engines)
+        if not options.needs_router:
+            return [(stack.gateway_child(options, environment), options, options.gateway_url)]
+        found = []
+        for pool in options.pools:
+            for number in range(1, options.gateways + 1):
+                port = stack.free_port()
+                child = stack.gateway_child(pool, environment, number, port)
+                found.append((child, pool, f"http://127.0.0.1:{port}"))
+        return [*found, (stack.router_child(options, environment), options, "")]
+
+    async def _until_served(
+        self, started: Awaitable[None], gateways: list[tuple[Child, Options, str]]
+    ) -> None:
+        """Engines are ready by their reports; requests are served once the gateways reach them, too."""
+        await started
         deadline_s = time.monotonic() + stack.PATIENCE_S
-        while problem := await probe():
-            if time.monotonic() > deadline_s:
-                raise StackError(f"the gateway is up, but {problem}: see {options.state_dir / 'logs'}.")
-            await asyncio.sleep(PROBE_INTERVAL_S)
+        for child, pool, url in gateways:
+            probe = probes.has_engines(f"{url}/health", pool.engines)
+            while url and (problem := await probe()):
+                if time.monotonic() > deadline_s:
+                    logs = self._options.state_dir / "logs"
+                    raise StackError(f"{child.name} is up, but {problem}: see {logs}.")
+                await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def _start_workers(self, environment: dict[str, str]) -> None:
         children = [
@@ -205,7 +224,8 @@ class Run:
         lines = [
             "",
             f"Llumdeck is up after {time.monotonic() - self._started_s:.0f} s: "
-            f"{options.engines} engines serve {options.served_name}.",
+            + ", ".join(f"{pool.engines} engines serve {pool.served_name}" for pool in options.pools)
+            + ".",
             f"  console   {options.console_url}",
             f"  gateway   {options.gateway_url}/v1  (OpenAI API)",
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from console.process import probes
 from console.process.child import Child
-from console.process.options import POOL, Options
+from console.process.options import Options
 
 PYTHON = sys.executable
 RAY_OBJECT_STORE_BYTES = 80_000_000
@@ -142,16 +142,37 @@ def _ray_arguments() -> dict[str, str]:
     }
 
 
-def gateway_child(options: Options, environment: dict[str, str]) -> Child:
+def gateway_child(options: Options, environment: dict[str, str], number: int = 1, port: int = 0) -> Child:
+    """One gateway of the pool of ``options``; ``port`` 0: it is the only one and has the public port."""
+    host, name = options.host, "gateway"
+    if port:
+        host, name = "127.0.0.1", f"gateway-{options.pool}-{number}"
+    port = port or options.gateway_port
+    shown = options.shown_host if host == options.host else host
     return Child(
-        name="gateway",
+        name=name,
         command=(
-            *(PYTHON, "-m", "controlplane.gateway", "--pool", POOL),
+            *(PYTHON, "-m", "controlplane.gateway", "--pool", options.pool),
+            *("--host", host, "--port", str(port)),
+            *("--grace-s", str(STOP_STREAMS_WITHIN_S)),
+        ),
+        environment=environment,
+        probe=probes.is_serving(f"http://{shown}:{port}/health"),
+        ready_within_s=PATIENCE_S,
+    )
+
+
+def router_child(options: Options, environment: dict[str, str]) -> Child:
+    """The public port in front of several gateways; it finds them by their reports."""
+    return Child(
+        name="router",
+        command=(
+            *(PYTHON, "-m", "controlplane.gateway.public"),
             *("--host", options.host, "--port", str(options.gateway_port)),
             *("--grace-s", str(STOP_STREAMS_WITHIN_S)),
         ),
         environment=environment,
-        probe=probes.is_serving(f"{options.gateway_url}/health"),
+        probe=probes.listens(options.shown_host, options.gateway_port),
         ready_within_s=PATIENCE_S,
     )
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from console.process.options import TINY_MODEL, Options
+from console.process.options import POOL, TINY_MODEL, Options, PoolOptions
 from console.process.output import Terminal
 from console.process.run import Workload, run
 
 LOCAL = "127.0.0.1"
+POOL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 LOOPBACK = {LOCAL, "localhost", "::1"}
 
 
@@ -33,6 +35,15 @@ class Command(BaseCommand):
         add("--host", default=LOCAL, help=f"address to listen on (default {LOCAL})")
         add("--console-port", type=_port, default=8800, help="default 8800")
         add("--gateway-port", type=_port, default=8801, help="default 8801")
+        add("--gateways", type=_count, default=1, help="gateway processes per pool (default 1)")
+        add(
+            "--pool",
+            type=_pool,
+            action="append",
+            default=[],
+            metavar="NAME=MODEL[:ENGINES]",
+            help="one more pool beside 'default' (may be repeated); MODEL: tiny, a folder or a hub name",
+        )
         add("--ignore-memory", action="store_true", help="start even if memory looks too little")
 
     def add_fleet_arguments(self, parser: ArgumentParser) -> None:
@@ -69,6 +80,8 @@ def options_from(given: dict[str, Any]) -> Options:
         ray_address=settings.RAY_ADDRESS,
         gpus=int(has_nvidia_gpu()),
         ignore_memory=given.get("ignore_memory", False),
+        gateways=given.get("gateways", 1),
+        more_pools=_pools(given.get("pool", [])),
         allowed_hosts=_allowed_hosts(host),
     )
 
@@ -89,6 +102,25 @@ def _count(text: str) -> int:
     if not 1 <= value <= 1_000_000:
         raise ValueError
     return value
+
+
+def _pool(text: str) -> PoolOptions:
+    name, _, rest = text.partition("=")
+    model, separator, engines = rest.rpartition(":")
+    if not separator or not engines.isdigit():
+        model, engines = rest, "1"
+    if not POOL_NAME.fullmatch(name) or not model or name == POOL:
+        raise ArgumentTypeError(
+            "give NAME=MODEL or NAME=MODEL:ENGINES; NAME in lower-case letters and digits"
+        )
+    return PoolOptions(name, model, _count(engines))
+
+
+def _pools(given: list[PoolOptions]) -> tuple[PoolOptions, ...]:
+    names = [each.name for each in given]
+    if len(set(names)) != len(names):
+        raise CommandError("--pool: each name once")
+    return tuple(given)
 
 
 def _port(text: str) -> int:
