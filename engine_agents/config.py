@@ -23,6 +23,9 @@ class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
     """Passed to the engine (vLLM's ``EngineArgs`` fields)."""
     kv_memory_bytes: int = 64 * 2**20
     host: str = "127.0.0.1"
+    link_secret: str = ""
+    """The fleet's; secures all links, see :mod:`engine_agents.link_security`. Empty: plain links,
+    on the loopback interface only."""
     data_port: int = 0
     """0 = any free port."""
     peer_port: int = 0

@@ -18,6 +18,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from engine_agents.link_security import LinkKeys, watch_listener
 from engine_agents.messages import (
     PROTOCOL_VERSION,
     Abort,
@@ -91,11 +92,24 @@ class GatewayDesk(Protocol):
 
     def on_gateway_gone(self, gateway: Gateway, why: str) -> None: ...
 
+    def beat(self) -> None:
+        """Send a heartbeat to every gateway now."""
+
+    def on_refused_link(self, why: str) -> None:
+        """Somebody who is not known wanted to connect."""
+
 
 class GatewayLink:
     """See the module. All methods are called on the agent's event loop."""
 
-    def __init__(self, context: zmq.asyncio.Context, desk: GatewayDesk, *, silence_limit_s: float) -> None:
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        desk: GatewayDesk,
+        *,
+        silence_limit_s: float,
+        keys: LinkKeys | None = None,
+    ) -> None:
         self._desk = desk
         self._silence_limit_s = silence_limit_s
         self._gateways: dict[bytes, Gateway] = {}
@@ -108,6 +122,8 @@ class GatewayLink:
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        if keys is not None:
+            keys.listen(self._socket)
         self._tasks: list[asyncio.Task[None]] = []
 
     def bind(self, host: str, port: int) -> str:
@@ -115,7 +131,16 @@ class GatewayLink:
         return bind(self._socket, host, port)
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch_silence())]
+        # A killed gateway's connection breaks at once, and then nothing can be sent to it: a heartbeat
+        # to all finds out whose it was. Silence is left for one that hangs or whose host is lost.
+        watching = watch_listener(
+            self._socket, refused=self._desk.on_refused_link, disconnected=self._desk.beat
+        )
+        self._tasks = [
+            asyncio.create_task(self._receive()),
+            asyncio.create_task(self._watch_silence()),
+            asyncio.create_task(watching),
+        ]
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -61,6 +61,8 @@ class IntakeHost(Protocol):
 
     def count(self, name: str) -> None: ...
 
+    def refuse_link(self, door: str, why: str) -> None: ...
+
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None: ...
 
 
@@ -70,6 +72,7 @@ class Intake:
     def __init__(self, host: IntakeHost) -> None:
         self._host = host
         self._steps_sent = 0
+        self._beats = 0
         self._loop: asyncio.AbstractEventLoop
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,6 +129,9 @@ class Intake:
         logger.info("gateway %s is gone (%s): %d requests aborted", gateway.client, why, len(orphans))
         self._host.desk.gateway_gone(gateway.client)
         self.abort(orphans)
+
+    def on_refused_link(self, why: str) -> None:
+        self._host.refuse_link("gateway", why)
 
     def _refusal(self, gateway: Gateway, add: Add) -> str:
         if self._host.state != "ready" or not self._host.accepting:
@@ -218,20 +224,24 @@ class Intake:
         self._host.touch()
 
     async def heartbeats(self) -> None:
-        seq = 0
         while not self._host.dead:
-            seq += 1
-            room = self._host.room_tokens()
-            for gateway in self._host.gateways.gateways():
-                beat = Heartbeat(
-                    instance_id=self._host.config.instance_id,
-                    incarnation=self._host.incarnation,
-                    seq=seq,
-                    room_tokens=room,
-                    steps_sent=gateway.steps_sent,
-                )
-                self._host.gateways.send(gateway.client, beat)
+            self.beat()
             await asyncio.sleep(HEARTBEAT_S)
+
+    def beat(self) -> None:
+        if self._host.state == "starting" or self._host.dead:
+            return
+        self._beats += 1
+        room = self._host.room_tokens()
+        for gateway in self._host.gateways.gateways():
+            beat = Heartbeat(
+                instance_id=self._host.config.instance_id,
+                incarnation=self._host.incarnation,
+                seq=self._beats,
+                room_tokens=room,
+                steps_sent=gateway.steps_sent,
+            )
+            self._host.gateways.send(gateway.client, beat)
 
     def _watch(self, future: Future[Any]) -> None:
         """Nobody waits for it; a failure is logged all the same."""

@@ -19,6 +19,7 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from engine_agents.gateway_link import bind
+from engine_agents.link_security import LinkKeys, watch_listener
 from engine_agents.messages import (
     Message,
     ToDestination,
@@ -54,8 +55,18 @@ class PeerDesk(Protocol):
 class PeerLink:
     """This agent's end towards all other agents; used on the agent's event loop only."""
 
-    def __init__(self, context: zmq.asyncio.Context, desk: PeerDesk, *, name: str) -> None:
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        desk: PeerDesk,
+        *,
+        name: str,
+        keys: LinkKeys | None = None,
+        on_refused: Callable[[str], None] = lambda why: None,
+    ) -> None:
         self._context = context
+        self._keys = keys
+        self._on_refused = on_refused
         self._desk = desk
         self._name = name
         self._connections: dict[str, PeerConnection] = {}
@@ -67,19 +78,22 @@ class PeerLink:
         self._socket.sndhwm = CONTROL_MESSAGES_QUEUED
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
-        self._task: asyncio.Task[None] | None = None
+        if keys is not None:
+            keys.listen(self._socket)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def bind(self, host: str, port: int) -> str:
         return bind(self._socket, host, port)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._receive())
+        watching = watch_listener(self._socket, refused=self._on_refused, disconnected=lambda: None)
+        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(watching)]
 
     async def close(self) -> None:
         await asyncio.gather(*self._closing, *(one.close() for one in self._connections.values()))
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._socket.close()
 
     def connection(self, endpoint: str) -> PeerConnection:
@@ -87,7 +101,9 @@ class PeerLink:
         self._forget_the_dead(endpoint)
         found = self._connections.get(endpoint)
         if found is None:
-            found = self._connections[endpoint] = PeerConnection(self._context, endpoint, self._name)
+            found = self._connections[endpoint] = PeerConnection(
+                self._context, endpoint, self._name, self._keys
+            )
         return found
 
     def _forget_the_dead(self, wanted: str) -> None:
@@ -122,12 +138,22 @@ class PeerLink:
 class PeerConnection:
     """To one peer. Migrations register to receive its answers and to hear when the link breaks."""
 
-    def __init__(self, context: zmq.asyncio.Context, endpoint: str, name: str) -> None:
+    def __init__(
+        self, context: zmq.asyncio.Context, endpoint: str, name: str, keys: LinkKeys | None = None
+    ) -> None:
         self._listeners: dict[str, Callable[[ToSource | LinkLost], None]] = {}
         self._control = _dealer(context, endpoint, f"{name}/control", CONTROL_MESSAGES_QUEUED)
         self._bulk = _dealer(context, endpoint, f"{name}/bulk", BULK_MESSAGES_QUEUED)
+        if keys is not None:
+            keys.speak(self._control)
+            keys.speak(self._bulk)
         self._monitor = self._control.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_CONNECT_RETRIED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         )
         self._connected = False
         self._known = asyncio.Event()

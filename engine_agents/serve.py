@@ -23,6 +23,7 @@ from engine_agents.config import AgentConfig
 from engine_agents.engines.port import Engine, EngineInfo, EngineLoad
 from engine_agents.gateway_link import GatewayLink, client_key
 from engine_agents.intake import Intake
+from engine_agents.link_security import Doorkeeper, agent_keys, check_listening
 from engine_agents.live_requests import LiveRequest, LiveRequests
 from engine_agents.messages import (
     InstanceStatus,
@@ -70,9 +71,20 @@ class AgentServer:
         pace = Pace(config.copy_share, config.copy_bytes_per_s)
         self.ways = Ways(config.transfer, pace, name=f"{config.instance_id}/{self.incarnation}")
         self.desk = MigrationDesk(self)
-        self._peers = PeerLink(self._context, self.desk, name=f"{config.instance_id}/{self.incarnation}")
+        keys = agent_keys(config.link_secret)
+        check_listening(config.host, keys)
+        self._doorkeeper = Doorkeeper(self._context, keys)
+        self._peers = PeerLink(
+            self._context,
+            self.desk,
+            name=f"{config.instance_id}/{self.incarnation}",
+            keys=keys,
+            on_refused=lambda why: self.refuse_link("peer", why),
+        )
         self._intake = Intake(self)
-        self.gateways = GatewayLink(self._context, self._intake, silence_limit_s=config.gateway_timeout_s)
+        self.gateways = GatewayLink(
+            self._context, self._intake, silence_limit_s=config.gateway_timeout_s, keys=keys
+        )
         self._reporter = StatusReporter(
             config.redis_url,
             config.redis_prefix,
@@ -92,6 +104,7 @@ class AgentServer:
         """Open the doors, load the engine, report ready. Raises what the engine raises, in plain words."""
         self._loop = asyncio.get_running_loop()
         self._intake.attach(self._loop)
+        self._doorkeeper.start()
         self.data_endpoint = self.gateways.bind(self.config.host, self.config.data_port)
         self.peer_endpoint = self._peers.bind(self.config.host, self.config.peer_port)
         self.gateways.start()
@@ -124,6 +137,7 @@ class AgentServer:
         await self._reporter.close()
         await self._peers.close()
         await self.gateways.close()
+        self._doorkeeper.stop()
         self._context.destroy(linger=0)
 
     @property
@@ -260,6 +274,13 @@ class AgentServer:
 
     def count(self, name: str) -> None:
         self.counters[name] = self.counters.get(name, 0) + 1
+
+    def refuse_link(self, door: str, why: str) -> None:
+        """Somebody unknown knocked."""
+        self.count("refused_links")
+        times = self.counters["refused_links"]
+        if times in (1, 10, 100) or times % 1000 == 0:
+            logger.warning("refused a connection at the %s door (%d times): %s", door, times, why)
 
     # ---- for migrations (DeskHost)
 

@@ -15,6 +15,8 @@ RUN_DIR = env.run_directory(STATE_DIR)
 SECRET_KEY = env.secret_key(STATE_DIR)
 # What the console shows gateways when it asks them directly; both derive it, nobody configures it.
 INTERNAL_TOKEN = env.derived_token(SECRET_KEY, "console-to-gateway")
+# Agents and gateways know each other by it; only its keys ever reach a wire.
+LINK_SECRET = env.text("LLUMDECK_LINK_SECRET") or env.derived_token(SECRET_KEY, "links")
 DEBUG = False
 ALLOWED_HOSTS = env.words("LLUMDECK_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("LLUMDECK_TRUSTED_ORIGINS")
@@ -43,6 +45,7 @@ INSTALLED_APPS = [
     "controlplane.fleet",
     "controlplane.tenancy",
     "controlplane.rebalancing",
+    "controlplane.alerts",
     "console.accounts",
     "console.api",
     "console",
@@ -219,6 +222,10 @@ RAY_ADDRESS = env.text("RAY_ADDRESS")
 # For tests of what goes wrong: rules as in engine_agents/failpoints.py, handed to every agent.
 FAILPOINTS = env.text("LLUMDECK_FAILPOINTS")
 
+# Webhooks go to public addresses only, but for these networks (CIDR).
+WEBHOOK_NETWORKS = env.networks("LLUMDECK_WEBHOOK_NETWORKS")
+WEBHOOK_HTTPS_ONLY = env.boolean("LLUMDECK_WEBHOOK_HTTPS_ONLY", True)
+
 TICK_INTERVAL_MS = env.integer("LLUMDECK_TICK_INTERVAL_MS", 200, low=50, high=10_000)
 LEASE_TTL_MS = env.integer("LLUMDECK_LEASE_TTL_MS", 5_000, low=500, high=60_000)
 COMMAND_TIMEOUT_S = env.integer("LLUMDECK_COMMAND_TIMEOUT_S", 1, low=1, high=60)
@@ -279,6 +286,21 @@ CELERY_BEAT_SCHEDULE = {
         "task": "controlplane.rebalancing.tasks.record_history",
         "schedule": 10.0,
         "options": {"expires": 9.0, "queue": "jobs"},
+    },
+    "evaluate-alerts": {
+        "task": "console.tasks.evaluate_alerts",
+        "schedule": 10.0,
+        "options": {"expires": 9.0, "queue": "jobs"},
+    },
+    "sweep-webhooks": {
+        "task": "controlplane.alerts.tasks.sweep_webhooks",
+        "schedule": 30.0,
+        "options": {"expires": 25.0, "queue": "jobs"},
+    },
+    "housekeeping": {
+        "task": "console.tasks.forget_what_is_old",
+        "schedule": 3600.0,
+        "options": {"expires": 3000.0, "queue": "jobs"},
     },
     "retention": {
         "task": "controlplane.rebalancing.tasks.delete_expired_history",

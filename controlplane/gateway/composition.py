@@ -68,7 +68,9 @@ def options_from(args: argparse.Namespace, port: int) -> Options:
         engine_args=engine_args,
     )
     gateway_id = args.gateway_id or f"gateway-{secrets.token_hex(4)}"
-    return Options(gateway_id, args.pool, model, url=f"http://{args.host}:{port}")
+    return Options(
+        gateway_id, args.pool, model, url=f"http://{args.host}:{port}", link_secret=settings.LINK_SECRET
+    )
 
 
 def _check_model(model: str) -> None:

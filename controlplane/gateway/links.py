@@ -19,6 +19,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
+from engine_agents.link_security import LinkKeys
 from engine_agents.messages import (
     PROTOCOL_VERSION,
     Abort,
@@ -55,6 +56,8 @@ class Self:
     engine_version: str
     served_model: str
     max_model_len: int
+    keys: LinkKeys | None = None
+    """What it proves to agents; ``None``: plain links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class Link:
         self._heard_s = clock()
         self._steps = 0
         self._steps_base: int | None = None
-        self._socket = _dealer(context, me.gateway_id)
+        self._socket = _dealer(context, me)
         events = zmq.Event.DISCONNECTED | zmq.Event.CLOSED
         self._monitor: zmq.asyncio.Socket = self._socket.get_monitor_socket(events)
         self._socket.connect(target.endpoint)
@@ -322,9 +325,11 @@ class Links:
             self._owner.link_lost(instance_id, reason)
 
 
-def _dealer(context: zmq.asyncio.Context, identity: str) -> zmq.asyncio.Socket:
+def _dealer(context: zmq.asyncio.Context, me: Self) -> zmq.asyncio.Socket:
     socket: zmq.asyncio.Socket = context.socket(zmq.DEALER)
-    socket.setsockopt(zmq.IDENTITY, identity.encode())
+    socket.setsockopt(zmq.IDENTITY, me.gateway_id.encode())
+    if me.keys is not None:
+        me.keys.speak(socket)
     socket.setsockopt(zmq.SNDHWM, MAX_QUEUED_MESSAGES)
     socket.setsockopt(zmq.RCVHWM, MAX_QUEUED_MESSAGES)
     socket.setsockopt(zmq.LINGER, 0)

@@ -34,6 +34,7 @@ from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.snapshot import ClassRule
 from controlplane.tenancy.types import ClassTerms, Network
+from engine_agents.link_security import gateway_keys
 from engine_agents.messages import GatewayStatus
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 
@@ -63,6 +64,8 @@ class Options:
     pool: str
     model: FrontHalfConfig
     url: str = ""
+    link_secret: str = ""
+    """The fleet's, by which agents know this gateway; empty: plain links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,7 @@ class GatewayProcess:
             engine_version=front.engine_version,
             served_model=self._options.model.served_model,
             max_model_len=front.max_model_len,
+            keys=gateway_keys(self._options.link_secret),
         )
 
 

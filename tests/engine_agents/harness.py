@@ -17,6 +17,7 @@ from engine_agents.engines.paced import PacedEngine, build
 from engine_agents.engines.paced_batch import PacedBatch
 from engine_agents.engines.paced_requests import PacedOptions, live_request
 from engine_agents.engines.paced_wire import PacedImage, decode_outputs, encode_request
+from engine_agents.link_security import LinkKeys, gateway_keys
 from engine_agents.messages import (
     Abort,
     Add,
@@ -108,6 +109,7 @@ class BareGateway:
         self.grants = True
         self.answer_owner = True
         self.seq = 0
+        self.keys: LinkKeys | None = None
         self.decode: Callable[[bytes], Any] = decode_outputs
         self._context = zmq.asyncio.Context()
         self._sockets: dict[str, zmq.asyncio.Socket] = {}
@@ -119,6 +121,8 @@ class BareGateway:
         socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.setsockopt_string(zmq.IDENTITY, self.gateway_id)
+        if self.keys is not None:
+            self.keys.speak(socket)
         socket.connect(endpoint)
         hello = Hello(gateway_id=self.gateway_id, incarnation=self.incarnation)
         await socket.send(encode(hello))
@@ -136,6 +140,12 @@ class BareGateway:
         for socket in self._sockets.values():
             socket.close()
         self._context.destroy(linger=0)
+
+    def break_links(self) -> None:
+        """As when the process is killed: the connections break."""
+        self.fall_silent()
+        for socket in self._sockets.values():
+            socket.close(linger=0)
 
     def fall_silent(self) -> None:
         for task in self._tasks:
@@ -294,6 +304,7 @@ async def gateway_to(*agents: AgentServer, incarnation: str = "g1") -> AsyncIter
     gateway = BareGateway(incarnation=incarnation)
     try:
         for agent in agents:
+            gateway.keys = gateway_keys(agent.config.link_secret)
             await gateway.connect(agent.data_endpoint)
         yield gateway
     finally:

@@ -179,6 +179,7 @@ def agent_config(instance: Instance) -> AgentConfig:
         engine=pool.engine,
         engine_args=pool.engine_args,
         kv_memory_bytes=pool.kv_memory_bytes,
+        link_secret=settings.LINK_SECRET,
         log_dir=str(settings.STATE_DIR / "logs"),
     )
 
