@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 from engine_agents.config import AgentConfig
 from engine_agents.messages import MigrateOut, MigrateOutAnswer, PlannedMove, RequestInfo
 
+GONE = "its agent does not exist"
+
 
 class AgentError(RuntimeError):
     """An agent could not be reached, started or asked; the text says why."""

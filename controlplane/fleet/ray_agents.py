@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from controlplane.fleet.agents import AgentError, MoveCommand, Placement
+from controlplane.fleet.agents import GONE, AgentError, MoveCommand, Placement
+from controlplane.fleet.jobs_status import RayNode
 from controlplane.fleet.placement import placement_problem
 from controlplane.fleet.ray_connection import connection
 from engine_agents.config import AgentConfig
@@ -20,7 +21,6 @@ HEAD_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
 """For the first connection of a process."""
 READY_PATIENCE_S = 0.5
-GONE = "its agent does not exist"
 
 _answer_decoder = msgspec.msgpack.Decoder(MigrateOutAnswer)
 _requests_decoder = msgspec.msgpack.Decoder(list[RequestInfo])
@@ -211,6 +211,32 @@ class RayAgentClient:
             raise AgentError(connection.problem)
         if problem := connection.head_problem(timeout_s=HEAD_TIMEOUT_S):
             raise AgentError(problem)
+
+
+def cluster_nodes() -> tuple[list[RayNode], str]:
+    """The cluster's nodes as its head knows them, and why it cannot be asked (then there are none)."""
+    if problem := connection.head_problem(timeout_s=HEAD_TIMEOUT_S):
+        return [], problem
+    import ray
+
+    return [_node(each) for each in ray.nodes()], ""
+
+
+def ray_version() -> str:
+    import ray
+
+    return str(ray.__version__)
+
+
+def _node(listed: Mapping[str, Any]) -> RayNode:
+    resources = listed.get("Resources") or {}
+    return RayNode(
+        node_id=str(listed.get("NodeID", "")),
+        address=str(listed.get("NodeManagerAddress", "")),
+        alive=bool(listed.get("Alive")),
+        resources={name: float(amount) for name, amount in resources.items() if not name.startswith("node:")},
+        labels={key: value for key, value in (listed.get("Labels") or {}).items() if "ray.io/" not in key},
+    )
 
 
 def _move_answer(answer: Any) -> MigrateOutAnswer:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from controlplane.fleet import services
-from controlplane.fleet.agents import AgentClient, AgentError
+from controlplane.fleet.agents import GONE, AgentClient, AgentError
 from controlplane.fleet.models import Instance
 from controlplane.fleet.models.instance import STABLE_AFTER
 
@@ -25,7 +25,8 @@ LONGEST_RESTART_S = 300.0
 QUARANTINE_AFTER = 5
 """Failures in a row."""
 STOP_GRACE_S = 1.0
-RECENTLY = timedelta(seconds=10)
+PLACING = timedelta(seconds=20)
+"""An agent that is just being placed may not be found yet."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ def _watch_starts(rows: list[Instance], agents: AgentClient, start_timeout_s: fl
     problems = agents.startup_problems(list(rising))
     for name, row in rising.items():
         problem = problems.get(name, "")
+        if problem == GONE and now - row.changed_at < PLACING:
+            continue  # Another process may be placing it at this moment.
         if not problem and now - row.changed_at > timedelta(seconds=start_timeout_s):
             problem = f"not ready within {start_timeout_s:.0f} s"
         if problem:
