@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -104,10 +105,21 @@ def what_if_jobs() -> QuerySet[WhatIfJob]:
 
 
 def _pool_policy(pool: Pool, version: PolicyVersion | None) -> PoolPolicy:
+    config = version.scheduling_config() if version else SchedulingConfig.recommended()
     return PoolPolicy(
         pool_id=pool.pk,
         pool=pool.name,
         policy_id=version.pk if version else None,
         version=version.version if version else 0,
-        config=version.scheduling_config() if version else SchedulingConfig.recommended(),
+        config=within_pool_limits(config, pool),
     )
+
+
+def within_pool_limits(config: SchedulingConfig, pool: Pool) -> SchedulingConfig:
+    """The policy's range of sizes, cut to what the pool may have: a person's limits win."""
+    low, high = max(1, pool.min_instances), max(1, pool.max_instances)
+    least = min(max(config.scaling.min_instances, low), high)
+    most = max(min(config.scaling.max_instances, high), least)
+    if (least, most) == (config.scaling.min_instances, config.scaling.max_instances):
+        return config
+    return replace(config, scaling=replace(config.scaling, min_instances=least, max_instances=most))

@@ -81,6 +81,7 @@ class QueueConfig:
     """Pre-empted requests return to the fleet's queue (their cache is lost anyway)."""
     rehome_credit_s: float = _number(5.0, 0.0, 3600.0)
     """How much earlier than now a pre-empted request is queued."""
+    rehome_beta: float = _number(0.02, 0.0, 10.0)
     rehome_below_share: float = _number(10.0, 0.0, 10.0)
     """Re-home only while the demand on the whole fleet is below this share of its memory; 10 = always."""
 
@@ -137,7 +138,9 @@ class ScalingConfig:
     interval_s: float = _number(10.0, 0.01, 86_400.0)
     """Between two looks."""
     cooldown_s: float = _number(10.0, 0.0, 86_400.0)
-    """After a scale-up, no scale-down for so long."""
+    """After a change in either direction, no scale-down for so long."""
+    up_cooldown_s: float = _number(0.0, 0.0, 86_400.0)
+    """After a change in either direction, no scale-up for so long (but for the least number); 0 = none."""
 
     def __post_init__(self) -> None:
         _check(self, "scaling")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from controlplane.scheduling.config import SchedulingConfig
@@ -19,6 +19,7 @@ from controlplane.scheduling.load import batch_size, freeness
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot
 
 ScalingDecision = ScaleUp | ScaleDown | Undrain
+TIMES = ("looked_at_s", "changed_at_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,17 @@ class ScalingState:
     """Times of the driver's clock; minus infinity stands for never."""
 
     looked_at_s: float = -math.inf
-    scaled_up_at_s: float = -math.inf
+    changed_at_s: float = -math.inf
+    """Of the last change in either direction."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; ``None`` stands for never."""
-        return {
-            "looked_at_s": self.looked_at_s if math.isfinite(self.looked_at_s) else None,
-            "scaled_up_at_s": self.scaled_up_at_s if math.isfinite(self.scaled_up_at_s) else None,
-        }
+        return {name: getattr(self, name) if math.isfinite(getattr(self, name)) else None for name in TIMES}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of :meth:`to_dict`."""
-        looked, scaled = data.get("looked_at_s"), data.get("scaled_up_at_s")
-        return cls(-math.inf if looked is None else looked, -math.inf if scaled is None else scaled)
+        return cls(*(-math.inf if data.get(name) is None else data[name] for name in TIMES))
 
 
 def mean_freeness(snapshot: ClusterSnapshot, active: list[InstanceSnapshot]) -> float:
@@ -62,20 +60,23 @@ def _typical_capacity(active: list[InstanceSnapshot]) -> float:
 def plan(
     snapshot: ClusterSnapshot, state: ScalingState, config: SchedulingConfig
 ) -> tuple[tuple[ScalingDecision, ...], ScalingState]:
-    """At most one kind of change per look; between two looks nothing."""
+    """At most one kind of change per look and per cool-down; between two looks nothing."""
     rules, now = config.scaling, snapshot.taken_at_s
     if not rules.enabled or now - state.looked_at_s < rules.interval_s:
         return (), state
     active = [each for each in snapshot.instances if not each.draining]
     value = mean_freeness(snapshot, active)
     present = len(active) + snapshot.starting
+    looked = replace(state, looked_at_s=now)
     if value < rules.low_freeness_tokens or present < rules.min_instances:
+        if now - state.changed_at_s < rules.up_cooldown_s and present >= rules.min_instances:
+            return (), looked
         decisions = _grow(snapshot, active, value, config)
-        return decisions, ScalingState(now, now if decisions else state.scaled_up_at_s)
-    looked = ScalingState(now, state.scaled_up_at_s)
-    quiet = now - state.scaled_up_at_s >= rules.cooldown_s and not snapshot.starting
+        return decisions, ScalingState(now, now) if decisions else looked
+    quiet = now - state.changed_at_s >= rules.cooldown_s and not snapshot.starting
     if value > rules.high_freeness_tokens and present > rules.min_instances and quiet:
-        return _shrink(snapshot, active, value, config), looked
+        decisions = _shrink(snapshot, active, value, config)
+        return decisions, ScalingState(now, now) if decisions else looked
     return (), looked
 
 

@@ -36,7 +36,7 @@ def test_scaling_is_for_every_policy() -> None:
     config = SchedulingConfig.for_policy("round_robin", scaling={"enabled": True})
     (up,), state = plan(cluster(instance("a", **FULL)), PlanState(), config)
     assert isinstance(up, ScaleUp)
-    assert state.scaling.scaled_up_at_s == 100.0
+    assert state.scaling.changed_at_s == 100.0
     assert plan(cluster(instance("a", **FULL)), state, config) == ((), state)
 
 

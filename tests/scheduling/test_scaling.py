@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_fewest_running_leaves_when_the_others_can_carry_it() -> None:
     members = (instance("a", **MILD), instance("b", **IDLE), instance("c", **IDLE), instance("d", **IDLE))
     (down,), state = decide(*members)
     assert isinstance(down, ScaleDown) and down.instance_id == "b"
-    assert state.scaled_up_at_s == -math.inf
+    assert state.changed_at_s == 100.0
     assert decide(*reversed(members))[0] == (down,)
 
 
@@ -98,3 +99,30 @@ def test_the_fleet_s_queue_lowers_the_mean() -> None:
 @pytest.mark.parametrize("state", [ScalingState(), ScalingState(1.5, 2.5)])
 def test_state_survives_plain_data(state: ScalingState) -> None:
     assert ScalingState.from_dict(state.to_dict()) == state
+
+
+@pytest.mark.parametrize(("period_s", "cooldown_s"), [(7.0, 30.0), (20.0, 30.0), (45.0, 30.0), (13.0, 10.0)])
+def test_a_square_wave_of_load_changes_the_size_at_most_once_per_cooldown(period_s, cooldown_s) -> None:
+    """The fleet follows each decision at once, which is when it would flap most."""
+    rules = replace(CONFIG.scaling, interval_s=1.0, cooldown_s=cooldown_s, up_cooldown_s=cooldown_s)
+    config = replace(CONFIG, scaling=rules)
+    state, members, draining, changes = ScalingState(), 2, 0, []
+    for second in range(600):
+        load = BUSY if (second // period_s) % 2 else IDLE
+        present = [instance(f"i{n}", **load) for n in range(members)]
+        leaving = [instance(f"z{n}", draining=True, **IDLE) for n in range(draining)]
+        snapshot = replace(cluster(*present, *leaving), taken_at_s=float(second))
+        decisions, state = plan(snapshot, state, config)
+        if decisions:
+            changes.append(float(second))
+        for each in decisions:
+            if isinstance(each, ScaleUp):
+                members += each.instances
+            elif isinstance(each, ScaleDown):
+                members, draining = members - 1, draining + 1
+            else:
+                members, draining = members + 1, draining - 1
+    gaps = [after - before for before, after in pairwise(changes)]
+    assert len(changes) >= 3, "the wave must move something"
+    assert min(gaps) >= cooldown_s
+    assert rules.min_instances <= members <= rules.max_instances

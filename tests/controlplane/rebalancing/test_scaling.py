@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 def carry_out(pool: Pool, *decisions: Decision) -> None:
     state = PlanState()
-    policy = PoolPolicy(pool.pk, pool.name, None, 0, SchedulingConfig())
+    policy = PoolPolicy(pool.pk, pool.name, None, 0, SchedulingConfig.recommended())
     snapshot = ClusterSnapshot(NOW.timestamp(), ())
     services.carry_out_scaling([Round(policy, 1, 1, NOW, snapshot, state, state, decisions)])
 
