@@ -1,12 +1,13 @@
 """Debian packages that no Python or npm registry has: found, or installed when we may.
 
-``python requirements/system_packages.py`` sees to what the tests need (a browser).
+``python requirements/system_packages.py`` sees to what the tests need (a browser, PostgreSQL).
 Standard library only.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,15 @@ def need_browser() -> None:
         raise SetupError("the browser tests need chromium: sudo apt-get install chromium")
 
 
+def need_postgresql() -> None:
+    """Models, services and API are tested on both databases; its server is in no wheel that we trust."""
+    places = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/local/bin", "/usr/bin"]
+    if shutil.which("initdb", path=os.pathsep.join(places)) or shutil.which("initdb"):
+        return
+    if not apt_install("postgresql"):
+        raise SetupError("the tests need PostgreSQL's server: sudo apt-get install postgresql")
+
+
 def apt_install(*packages: str) -> bool:
     """Install Debian packages when we may; whether that worked."""
     apt = shutil.which("apt-get")
@@ -63,6 +73,7 @@ def is_root() -> bool:
 def main() -> int:
     try:
         need_browser()
+        need_postgresql()
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1

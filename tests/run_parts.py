@@ -32,6 +32,7 @@ PARTS = [
         "unit",
         [[*PYTEST, "-n", "2", "-m", "not engine and not ray and not workers and not browser and not gpu"]],
     ),
+    Part("postgresql", [[sys.executable, "-m", "tests.on_postgresql"]]),
     Part("integration", [[*PYTEST, "-m", "(engine or ray or workers) and not browser and not gpu"]]),
     Part("browser", [[*PYTEST, "-m", "browser and not gpu"]]),
 ]

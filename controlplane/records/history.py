@@ -75,6 +75,12 @@ def pool_history(*, pool: str, since: datetime, until: datetime, points: int = 3
     return list(rows.order_by("at").values("at", "resolution_s", *MEANS, *SUMS)[:MAX_POINTS])
 
 
+def preemptions_since(since: datetime) -> dict[str, int]:
+    """Preemptions per pool in the finest buckets since then. One query."""
+    rows = PoolHistory.objects.filter(resolution_s=FINE_S, at__gte=since).order_by()
+    return dict(rows.values_list("pool").annotate(total=models.Sum("preemptions")))
+
+
 def latency_history(
     *, slo_class: str, since: datetime, until: datetime, points: int = 300
 ) -> list[dict[str, Any]]:

@@ -129,3 +129,9 @@ def test_pools_are_sampled_from_what_agents_report(live_redis, chat_pool):
         ("chat", 4, 0.5, 0),
         ("chat", 4, 0.5, 3),
     ]
+
+
+def test_preemptions_are_summed_per_pool_from_a_moment_on():
+    fill(30, preemptions=2)
+    assert history.preemptions_since(NOW + timedelta(seconds=10)) == {"chat": 4}
+    assert history.preemptions_since(NOW + timedelta(hours=1)) == {}

@@ -1,0 +1,35 @@
+"""The tests of models, services and API once more, on PostgreSQL: ``python -m tests.on_postgresql [pytest words]``.
+
+The server is Debian's (or any other on this machine), started for this run in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from console.settings.env import child_environment
+from tests.postgres_server import PostgresServer, missing
+
+PROJECT = Path(__file__).resolve().parent.parent
+FOLDERS = ("tests/controlplane", "tests/console/api")
+SKIP = "not engine and not ray and not workers and not browser and not gpu"
+
+
+def main(words: list[str]) -> int:
+    if problem := missing():
+        print(problem, file=sys.stderr)
+        return 1
+    server = PostgresServer()
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "-m", SKIP]
+        where = words or [folder for folder in FOLDERS if (PROJECT / folder).is_dir()]
+        environment = child_environment({"DATABASE_URL": server.url})
+        return subprocess.run([*command, *where], cwd=PROJECT, env=environment, check=False).returncode
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
