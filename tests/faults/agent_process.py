@@ -42,6 +42,7 @@ class Door:
         self._server = server
         self.stopping = False
         self._taken: list[Any] = []
+        self._ways_allowed: tuple[str, ...] = ()
 
     async def answer(self, data: bytes) -> bytes:
         name, *arguments = msgspec.msgpack.decode(data)
@@ -87,22 +88,37 @@ class Door:
 
     async def do_squeeze(self) -> int:
         """Take every free KV block away, as if others held them; :meth:`do_release` gives them back."""
-        engine: Any = self._server.engine
-        serving = engine.serving
-        pool = serving.scheduler.kv_cache_manager.block_pool
-
-        def take() -> None:
-            self._taken += pool.get_new_blocks(pool.get_num_free_blocks())
-
-        await asyncio.wrap_future(serving.thread.call(take))
+        await self._with_blocks(take=True)
         return len(self._taken)
 
     async def do_release(self) -> None:
+        await self._with_blocks(take=False)
+
+    async def _with_blocks(self, *, take: bool) -> None:
         engine: Any = self._server.engine
-        serving, taken = engine.serving, self._taken
-        self._taken = []
-        pool = serving.scheduler.kv_cache_manager.block_pool
-        await asyncio.wrap_future(serving.thread.call(lambda: pool.free_blocks(taken)))
+        if self._server.config.engine == "paced":
+            memory = engine._batch.memory
+
+            def grab() -> None:
+                self._taken += memory.take(memory.free_blocks)
+
+            def give() -> None:
+                memory.give_back(self._taken)
+
+            done = engine._submit(grab if take else give)
+        else:
+            pool = engine.serving.scheduler.kv_cache_manager.block_pool
+
+            def grab() -> None:
+                self._taken += pool.get_new_blocks(pool.get_num_free_blocks())
+
+            def give() -> None:
+                pool.free_blocks(self._taken)
+
+            done = engine.serving.thread.call(grab if take else give)
+        await asyncio.wrap_future(done)
+        if not take:
+            self._taken = []
 
     def do_stop(self) -> None:
         self.stopping = True
@@ -116,7 +132,15 @@ class Door:
         change = {"token": _other_token, "sampler": _without_sampler}[what]
         engine.adopt = lambda reservation, frozen: adopt(reservation, change(frozen))
 
+    def do_with_messages(self) -> None:
+        """Send KV blocks with the messages, through whatever network is between, until :meth:`do_repair`."""
+        ways: Any = self._server.ways
+        self._ways_allowed = self._ways_allowed or ways._allowed
+        ways._allowed = ()
+
     def do_repair(self) -> None:
+        ways: Any = self._server.ways
+        ways._allowed = self._ways_allowed or ways._allowed
         vars(self._server.engine).pop("adopt", None)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.trials import Stage
 
 FIRST_SEED = 101
-LEAVERS = 1000
+LEAVERS, LEAVERS_SHORT = 1000, 40
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,16 +27,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``seed`` runs once per seed."""
-    if "seed" in metafunc.fixturenames:
-        first = option(metafunc.config, "--first-seed", FIRST_SEED)
-        count = max(1, option(metafunc.config, "--fault-seeds", 0))
-        metafunc.parametrize("seed", range(first, first + count))
-    if "leavers" in metafunc.fixturenames:
-        metafunc.parametrize("leavers", [LEAVERS if option(metafunc.config, "--fault-seeds", 0) else 40])
+    """A test that takes ``seed`` runs once per seed; the long form adds paced engines to ``stage``."""
+    first = option(metafunc.config, "--first-seed", FIRST_SEED)
+    count = option(metafunc.config, "--fault-seeds", 0)
+    names, long_form = metafunc.fixturenames, count > 0
+    seeds = range(first, first + max(1, count))
+    if "stage" in names and "seed" in names:
+        paced = range(first, first + count * option(metafunc.config, "--paced-factor", 0))
+        both = [("vllm", seed) for seed in seeds] + [("paced", seed) for seed in paced]
+        metafunc.parametrize(("stage", "seed"), both, indirect=["stage"], scope="session")
+    elif "seed" in names:
+        metafunc.parametrize("seed", seeds)
+    if "leavers" in names:
+        metafunc.parametrize("leavers", [LEAVERS if long_form else LEAVERS_SHORT])
     variants = getattr(metafunc.function, "variants", ())
     if variants:
-        long_form = option(metafunc.config, "--fault-seeds", 0) > 0
         metafunc.parametrize("variant", variants if long_form else variants[-1:])
 
 
@@ -59,7 +64,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", params=["vllm"])
+@pytest.fixture(scope="session")
 def stage(request: pytest.FixtureRequest, tiny_model: Path, redis_url: str) -> Iterator[Stage]:
     """A gateway with agents of real (or paced) engines, shared by all trials."""
     from engine_agents.vllm_engine.frontend import build_front_half
@@ -67,7 +72,8 @@ def stage(request: pytest.FixtureRequest, tiny_model: Path, redis_url: str) -> I
     from tests.faults.trials import Stage
 
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
-        site = Site(request.param, tiny_model, build_front_half, redis_url, Path(folder))
+        kind = getattr(request, "param", "vllm")
+        site = Site(kind, tiny_model, build_front_half, redis_url, Path(folder))
         yield Stage(site)
         site.close()
 

@@ -16,7 +16,8 @@ import httpx
 KEY = "good-key"
 LOGPROB_TOLERANCE = 2e-3
 """Recomputed in one pass instead of token by token, sums are taken in another order."""
-LIMIT_S = 120.0
+LIMIT_S = 45.0
+"""Of a whole stream; who has no end by then hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ class Answer:
     choices: dict[int, Choice] = field(default_factory=dict)
     usage: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    broken: str = ""
+    """Why it came to no end at all."""
     done: bool = False
     """``[DONE]`` was seen."""
     comments: int = 0
@@ -234,18 +237,27 @@ class Clients:
         self._url = url
 
     async def one(self, answer: Answer, limit_s: float = LIMIT_S) -> Answer:
-        """Never raises for what the server does: it stands in the answer."""
-        headers = {"Authorization": f"Bearer {KEY}"}
-        async with asyncio.timeout(limit_s), httpx.AsyncClient(timeout=limit_s, headers=headers) as client:
-            url = f"{self._url}/v1/completions"
-            async with client.stream("POST", url, json=answer.ask.body) as reply:
-                answer.status = reply.status_code
-                if reply.status_code != httpx.codes.OK:
-                    answer.error = json.loads(await reply.aread())["error"]
-                    return answer
-                async for line in reply.aiter_lines():
-                    answer.take(line)
+        """Never raises for what the server does (or fails to do): it stands in the answer."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._stream(answer, limit_s)
+        except (TimeoutError, httpx.HTTPError) as error:
+            answer.broken = f"{type(error).__name__} after {answer.count} tokens"
         return answer
+
+    async def _stream(self, answer: Answer, limit_s: float) -> None:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        url = f"{self._url}/v1/completions"
+        async with (
+            httpx.AsyncClient(timeout=limit_s, headers=headers) as client,
+            client.stream("POST", url, json=answer.ask.body) as reply,
+        ):
+            answer.status = reply.status_code
+            if reply.status_code != httpx.codes.OK:
+                answer.error = json.loads(await reply.aread())["error"]
+                return
+            async for line in reply.aiter_lines():
+                answer.take(line)
 
 
 def draw(rng: random.Random, count: int, shapes: Iterable[Shape], salts: int = 3) -> list[Ask]:

@@ -31,8 +31,9 @@ from tests.gateway.harness import MODEL, POOL, Build, Fleet, LoopThread
 NAMES = ("a", "b", "c")
 KV_MEMORY_BYTES = 64 * 2**20
 RESERVATION_TTL_S = 3.0
+# Small batches: long prompts are prefilled in chunks, seeded ones too.
 ENGINE_ARGS: dict[str, dict[str, Any]] = {
-    "vllm": {"max_model_len": 2048, "block_size": 32},
+    "vllm": {"max_model_len": 2048, "block_size": 32, "max_num_batched_tokens": 256},
     "paced": {"base_step_ms": 2.0, "per_sequence_ms": 0.1, "per_prefill_token_ms": 0.01},
 }
 
