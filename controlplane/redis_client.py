@@ -38,13 +38,28 @@ def key(name: str) -> str:
 
 
 def problem() -> str:
-    """Why Redis cannot be used now, in a few words; empty when it answers."""
+    """Why Redis cannot be used now, in a few words and without secrets; empty when it answers."""
     try:
         with connect(timeout_s=1.0) as client:
             client.ping()
-    except (RedisError, OSError) as error:
-        return f"does not answer: {type(error).__name__}"
+    except (RedisError, OSError, ValueError) as error:
+        return _in_words(error)
     return ""
+
+
+def _in_words(error: Exception) -> str:
+    said = str(error).lower()
+    if isinstance(error, ValueError) and not isinstance(error, RedisError):
+        return "REDIS_URL is no Redis URL: use redis://, rediss:// or unix://"
+    if "certificate" in said:
+        return "its certificate cannot be verified: name the authority with ?ssl_ca_certs=FILE"
+    if "authentication required" in said or "noauth" in said:
+        return "wants a password: redis://:PASSWORD@HOST"
+    if isinstance(error, redis.AuthenticationError) or "wrongpass" in said:
+        return "refuses the password of REDIS_URL"
+    if "refused" in said or "no such file" in said or isinstance(error, FileNotFoundError):
+        return "nobody listens there: it is not running, or REDIS_URL is wrong"
+    return f"does not answer: {type(error).__name__}"
 
 
 def _options(timeout_s: float | None) -> dict[str, Any]:

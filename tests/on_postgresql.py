@@ -1,4 +1,4 @@
-"""The tests of models, services and API once more, on PostgreSQL: ``python -m tests.on_postgresql [pytest words]``.
+"""Models, services and API tested once more, on PostgreSQL: ``python -m tests.on_postgresql [pytest words]``.
 
 The server is Debian's (or any other on this machine), started for this run in a folder of its own.
 """

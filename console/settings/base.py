@@ -7,6 +7,7 @@ from pathlib import Path
 from csp.constants import NONCE
 
 from console.settings import env
+from console.settings.broker import broker_tls, broker_transport_options, broker_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 STATE_DIR = env.state_directory(BASE_DIR)
@@ -205,6 +206,10 @@ SPECTACULAR_SETTINGS = {
         "InstanceStateEnum": "controlplane.fleet.models.Instance.State",
         "MigrationStateEnum": "controlplane.rebalancing.models.RequestMigration.State",
         "WhatIfStateEnum": "controlplane.rebalancing.what_if_models.WhatIfJob.State",
+        "SeverityEnum": "controlplane.alerts.models.AlertRule.Severity",
+        "AlertKindEnum": "controlplane.alerts.models.KIND_CHOICES",
+        "AlertStateEnum": "controlplane.alerts.models.Alert.State",
+        "DeliveryStateEnum": "controlplane.alerts.models.Delivery.State",
         "EngineEnum": "controlplane.fleet.models.Pool.Engine",
         "OperationStateEnum": "controlplane.records.models.Operation.State",
     },
@@ -219,6 +224,8 @@ REDIS_TIMEOUT_S = 2.0
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 RAY_ADDRESS = env.text("RAY_ADDRESS")
+# Where agents listen; ``auto``: at their Ray node's own address, for a cluster of several machines.
+AGENT_HOST = env.text("LLUMDECK_AGENT_HOST", "127.0.0.1")
 # For tests of what goes wrong: rules as in engine_agents/failpoints.py, handed to every agent.
 FAILPOINTS = env.text("LLUMDECK_FAILPOINTS")
 
@@ -239,15 +246,9 @@ USAGE_RETENTION_DAYS = env.integer("LLUMDECK_USAGE_RETENTION_DAYS", 400, low=1, 
 # Whose X-Forwarded-For a gateway believes.
 TRUSTED_PROXIES = env.networks("LLUMDECK_TRUSTED_PROXIES", "127.0.0.0/8,::1")
 
-CELERY_BROKER_URL = (
-    REDIS_URL.replace("unix://", "redis+socket://", 1) if REDIS_URL.startswith("unix://") else REDIS_URL
-)
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "global_keyprefix": f"{REDIS_PREFIX}celery:",
-    "visibility_timeout": 600,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 5,
-}
+CELERY_BROKER_URL = broker_url(REDIS_URL)
+CELERY_BROKER_USE_SSL = broker_tls(REDIS_URL)
+CELERY_BROKER_TRANSPORT_OPTIONS = broker_transport_options(REDIS_PREFIX)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
