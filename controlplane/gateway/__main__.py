@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("controlplane.gateway")
 
 DEFAULT_PORT = 8801
-DEFAULT_GRACE_S = 10
+DEFAULT_GRACE_S = 300
+"""SIGTERM ends nobody's stream: so long they may take to end by themselves. A second signal ends them."""
+SEND_BUFFER_BYTES = 128 * 2**10
+"""What the kernel holds of a stream that its client does not read; by default it would be megabytes."""
 DEFAULT_PROFILE = "console.settings.env.use_default_profile"
 """Settings are the project's, above this package: found by name, as Django itself finds them."""
 
@@ -141,6 +144,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         listener.bind((host, port))
     except OSError as error:

@@ -52,6 +52,9 @@ WITHHELD_HEADERS = frozenset(
 )
 """Not passed on: secrets, and what only the operator may say."""
 
+SHAPE_ERRORS = (AttributeError, TypeError, LookupError, ValueError, OverflowError, RecursionError)
+"""What reading a body of an unforeseen shape ends in."""
+
 
 class Door:
     """The ASGI application that the gateway process serves."""
@@ -94,7 +97,11 @@ class Door:
             await reply.error(refused.error)
         except ClientGoneError:
             return
-        except Exception:
+        except Exception as error:
+            if reply.is_bodys_fault and isinstance(error, SHAPE_ERRORS):
+                logger.warning("request %s could not be read: %r", http_id, str(error)[:300])
+                await reply.error(errors.unusable_body(str(error)))
+                return
             logger.exception("request %s failed inside the gateway", http_id)
             await reply.error(errors.INTERNAL)
 
@@ -123,7 +130,8 @@ class Door:
         ticket = await self._admission.admit(identity, envelope)
         reply.headers.extend(ticket.headers)
         reply.tier = ticket.caller.tier.encode()
-        token = current_call.set(Call(http_id, ticket.caller, arrived_s, arrived_at, ticket))
+        reply.call = Call(http_id, ticket.caller, arrived_s, arrived_at, ticket)
+        token = current_call.set(reply.call)
         self.care.add(reply)
         try:
             await self.inner(_inner_scope(scope, ticket.caller, http_id), receive, reply.pass_on)

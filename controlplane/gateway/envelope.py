@@ -7,12 +7,17 @@ from typing import Any
 
 import msgspec
 
-from controlplane.gateway import errors
+from controlplane.gateway import body_form, errors
 from controlplane.gateway.errors import ApiError
 
 MAX_BODY_BYTES = 4 * 2**20
 MAX_CHOICES = 128
 MAX_PROMPTS = 256
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 4_096
+"""Of all stop strings together: each is looked for in every token's text."""
+MAX_SCHEMA_BYTES = 128 * 2**10
+"""Of tools, a response format or structured outputs: they are compiled before anything is generated."""
 BYTES_PER_TOKEN = 4
 """Of English text; only for what is set aside before the tokenizer has counted."""
 
@@ -43,6 +48,9 @@ class Envelope:
         return self.body_bytes // BYTES_PER_TOKEN + 1
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Fields(msgspec.Struct):
     service_tier: Any = None
     priority: Any = None
@@ -51,7 +59,13 @@ class _Fields(msgspec.Struct):
     max_output_tokens: Any = None
     n: Any = None
     best_of: Any = None
-    prompt: msgspec.Raw = msgspec.Raw(b"null")
+    prompt: msgspec.Raw = _NULL
+    stop: Any = None
+    bad_words: Any = None
+    tools: msgspec.Raw = _NULL
+    response_format: msgspec.Raw = _NULL
+    structured_outputs: msgspec.Raw = _NULL
+    text: msgspec.Raw = _NULL
 
 
 _fields = msgspec.json.Decoder(_Fields)
@@ -68,9 +82,16 @@ def read_envelope(body: bytes) -> Envelope:
         return _checked(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RefusedError(errors.bad_json(_json_problem(error))) from None
+    _check_form(body)
     for name in ("n", "best_of"):
         _check_choices(name, getattr(fields, name))
+    for name in ("stop", "bad_words"):
+        _check_words(name, getattr(fields, name))
     _check_prompts(bytes(fields.prompt))
+    for name in ("tools", "response_format", "structured_outputs", "text"):
+        raw = getattr(fields, name)
+        if raw is not _NULL:
+            _check_schema(name, bytes(raw))
     asked = (fields.max_completion_tokens, fields.max_output_tokens, fields.max_tokens)
     return Envelope(
         service_tier=fields.service_tier if isinstance(fields.service_tier, str) else "",
@@ -90,7 +111,14 @@ def _checked(body: bytes) -> Envelope:
         _anything.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RefusedError(errors.bad_json(_json_problem(error))) from None
+    _check_form(body)
     return Envelope(body_bytes=len(body))
+
+
+def _check_form(body: bytes) -> None:
+    problem = body_form.problem(body)
+    if problem:
+        raise RefusedError(errors.bad_json(problem))
 
 
 def _json_problem(error: Exception) -> str:
@@ -102,6 +130,28 @@ def _json_problem(error: Exception) -> str:
 def _check_choices(name: str, value: Any) -> None:
     if isinstance(value, int) and value > MAX_CHOICES:
         raise RefusedError(errors.out_of_range(name, f"must be at most {MAX_CHOICES}, got {value}"))
+
+
+def _check_words(name: str, value: Any) -> None:
+    if not isinstance(value, list):
+        value = [value]
+    if len(value) > MAX_STOPS:
+        raise RefusedError(errors.out_of_range(name, f"at most {MAX_STOPS}, got {len(value)}"))
+    size = sum(len(each) for each in value if isinstance(each, str))
+    if size > MAX_STOP_CHARACTERS:
+        raise RefusedError(
+            errors.out_of_range(name, f"at most {MAX_STOP_CHARACTERS} characters in all, got {size}")
+        )
+
+
+def _check_schema(name: str, raw: bytes) -> None:
+    if len(raw) > MAX_SCHEMA_BYTES:
+        raise RefusedError(
+            errors.out_of_range(name, f"must be at most {MAX_SCHEMA_BYTES} bytes, got {len(raw)}")
+        )
+    problem = body_form.schema_problem(_anything.decode(raw))
+    if problem:
+        raise RefusedError(errors.out_of_range(name, problem))
 
 
 def _check_prompts(raw: bytes) -> None:

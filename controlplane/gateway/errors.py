@@ -99,5 +99,10 @@ def bad_json(problem: str) -> ApiError:
     return ApiError(400, "invalid_json", f"The body is not valid JSON: {problem}.")
 
 
+def unusable_body(problem: str) -> ApiError:
+    message = f"A field of the body has a form that cannot be used ({problem[:300]})."
+    return ApiError(400, "unusable_body", message)
+
+
 def out_of_range(param: str, problem: str) -> ApiError:
     return ApiError(400, "out_of_range", f"{param}: {problem}.", param)

@@ -26,7 +26,7 @@ RECOVERY_LIMIT_EMPTY_S = 10.0
 """The same while no instance at all is there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One HTTP request of a client; it may become several requests for engines."""
 
@@ -37,6 +37,8 @@ class Call:
     arrived_at: datetime
     ticket: Ticket | None = None
     """What it was let in on; ``None`` where nobody keeps the gate."""
+    reached_engine: bool = False
+    """Something was made for engines of it: what fails from then on is not the body's fault."""
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from controlplane.gateway.errors import ApiError, retry_headers
+from controlplane.gateway.errors import ApiError, retry_headers, unusable_body
+from controlplane.gateway.live_requests import Call
 from controlplane.gateway.tier_echo import echo
 from engine_agents.vllm_engine.frontend_port import Message, Scope, Send
 
@@ -38,7 +39,7 @@ class Reply:
 
     __slots__ = (
         "_chunks", "_cut", "_held", "_http_id", "_over", "_seen", "_seen_s", "_send", "_sending", "_started",
-        "headers", "status", "streams", "tier",
+        "call", "headers", "status", "streams", "tier",
     )  # fmt: skip
 
     def __init__(self, send: Send, http_id: str, scope: Scope, headers: Headers | None = None) -> None:
@@ -51,6 +52,8 @@ class Reply:
         self.headers: Headers = headers or []
         self.status = 0
         self.streams = False
+        self.call: Call | None = None
+        """What it answers, once that is known."""
         self.tier = b""
         """OpenAI's service tier that was used, written into the answer; empty: as vLLM left it."""
 
@@ -92,7 +95,7 @@ class Reply:
         """The start, or the first piece of a stream whose start was held back."""
         if message["type"] == "http.response.start":
             self.streams = _is_stream(message)
-            if self.streams or self.tier:
+            if self.streams or self.tier or message["status"] == 500:
                 self._held = message
             else:
                 await self._start(message["status"], list(message["headers"]))
@@ -100,6 +103,9 @@ class Reply:
         held, self._held = self._held, None
         if held is not None and message.get("body", b"").startswith(ERROR_EVENT):
             await self._error_event(message["body"])
+            return
+        if held is not None and held["status"] == 500 and self.is_bodys_fault:
+            await self.error(_not_understood(message.get("body", b"")))
             return
         if held is not None:
             if self.tier and not self.streams and not message.get("more_body", False):
@@ -112,7 +118,18 @@ class Reply:
         content = event.partition(b"\n\n")[0].removeprefix(b"data: ").strip()
         code = msgspec.json.decode(content)["error"].get("code")
         status = code if isinstance(code, int) and 400 <= code < 600 else 500
+        if status == 500 and self.is_bodys_fault:
+            await self.error(_not_understood(content))
+            return
         await self.whole(status, content, retry_headers(status))
+
+    @property
+    def is_bodys_fault(self) -> bool:
+        """vLLM failed before it made anything of the body: it could not read it, whatever it calls that.
+
+        Its own checks miss some shapes, which then end as an attribute that a list does not have.
+        """
+        return self.call is not None and not self.call.reached_engine
 
     async def _start(self, status: int, headers: Headers) -> None:
         self._started, self.status = True, status
@@ -206,6 +223,14 @@ def _put_tier(start: Message, body: Message, tier: bytes) -> None:
     start["headers"] = [
         (name, length if name == b"content-length" else value) for name, value in start["headers"]
     ]
+
+
+def _not_understood(content: bytes) -> ApiError:
+    try:
+        problem = str(msgspec.json.decode(content)["error"]["message"])
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        problem = "it cannot be read"
+    return unusable_body(problem)
 
 
 def _is_stream(message: Message) -> bool:

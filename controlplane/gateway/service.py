@@ -89,7 +89,9 @@ class Gateway:
 
     def add(self, request: NewRequest) -> None:
         entry = self.journal.open(request.request_id, gap_closable=request.gap_closable)
-        live = LiveRequest(request, current_call.get(), entry)
+        call = current_call.get()
+        call.reached_engine = True
+        live = LiveRequest(request, call, entry)
         self._lives[request.request_id] = live
         self._reject(self.router.place(live, self._clock()))
 

@@ -13,11 +13,15 @@ from typing import Any, TypeVar
 
 import uvicorn
 
+from controlplane.gateway.__main__ import listen
+from controlplane.gateway.abuse import Excess
 from controlplane.gateway.entries import Entry
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.http_protocol import BoundedProtocol
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
+from controlplane.gateway.tenancy_watch import Hear, TenancyPorts
 from controlplane.records.types import FinishedRequest
+from controlplane.tenancy.types import KeyUse
 from engine_agents.config import AgentConfig
 from engine_agents.engines.paced import build
 from engine_agents.engines.port import Engine
@@ -74,6 +78,10 @@ class Fleet:
         self.agents: dict[str, AgentServer] = {}
         self.records: list[FinishedRequest] = []
         self.reports: list[GatewayStatus] = []
+        self.uses: list[KeyUse] = []
+        self.excess: list[Excess] = []
+        self.hear: Hear = lambda event: None
+        """Tell the gateway that something about tenants was written."""
         self.rules = Rules(classes=CLASSES)
         self._seq = 0
         self._moves = 0
@@ -87,6 +95,14 @@ class Fleet:
             publish=self._publish,
             clock=time.monotonic,
             wall_clock=lambda: datetime.now(UTC),
+            tenancy=TenancyPorts(
+                rights_of_key=lambda key_id, now: next(
+                    (each for each in KEYS.values() if each.key_id == key_id), None
+                ),
+                note_uses=self.uses.extend,
+                write_excess=self.excess.extend,
+                follow=self._follow_tenancy,
+            ),
         )
         self.process = GatewayProcess(Options("gw-test", POOL, model), ports)
         config = uvicorn.Config(
@@ -103,10 +119,11 @@ class Fleet:
 
     async def _start(self) -> None:
         await self.process.start()
-        self._serving = asyncio.create_task(self.server._serve())
+        listener = listen("127.0.0.1", 0)
+        self._serving = asyncio.create_task(self.server._serve(sockets=[listener]))
         while not self.server.started:  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(0.01)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.port = listener.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -193,6 +210,10 @@ class Fleet:
             view.absorb(raw, now_s=time.monotonic(), wall_s=now)
             on_change()
             await asyncio.sleep(0.05)
+
+    async def _follow_tenancy(self, hear: Hear) -> None:
+        self.hear = hear
+        await asyncio.Event().wait()
 
     async def _publish(self, gateway_id: str, report: Callable[[], GatewayStatus]) -> None:
         while True:
