@@ -8,6 +8,7 @@ from console.api import converters
 from console.api.problems import not_found
 from console.api.views import (
     accounts,
+    alerts,
     audit,
     health,
     instances,
@@ -138,6 +139,27 @@ TENANTS = [
     path("slo-classes/<slug:name>", classes.Class.as_view(), name="slo-class"),
 ]
 
+ALERTS = [
+    path("alerts", alerts.Alerts.as_view(), name="alerts"),
+    path("alerts/rules", alerts.Rules.as_view(), name="alert-rules"),
+    path("alerts/rules/<name:name>", alerts.Rule.as_view(), name="alert-rule"),
+    path("alerts/kinds", alerts.RuleKinds.as_view(), name="alert-kinds"),
+    path("alerts/silences", alerts.Silences.as_view(), name="silences"),
+    path("alerts/silences/<number:silence_id>/end", alerts.SilenceEnd.as_view(), name="silence-end"),
+    path("alerts/<number:alert_id>", alerts.AlertDetail.as_view(), name="alert"),
+    path("alerts/<number:alert_id>/ack", alerts.AlertAcknowledge.as_view(), name="alert-ack"),
+    path("alerts/<number:alert_id>/silence", alerts.AlertSilence.as_view(), name="alert-silence"),
+    path("webhooks", alerts.Webhooks.as_view(), name="webhooks"),
+    path("webhooks/<number:webhook_id>", alerts.WebhookDetail.as_view(), name="webhook"),
+    path("webhooks/<number:webhook_id>/rotate", alerts.WebhookRotate.as_view(), name="webhook-rotate"),
+    path("webhooks/<number:webhook_id>/test", alerts.WebhookTest.as_view(), name="webhook-test"),
+    path(
+        "webhooks/<number:webhook_id>/deliveries",
+        alerts.WebhookDeliveries.as_view(),
+        name="webhook-deliveries",
+    ),
+]
+
 RECORDS = [
     path("audit", audit.Audit.as_view(), name="audit"),
     path("schema", schema.Schema.as_view(), name="schema"),
@@ -148,6 +170,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *FLEET,
     *SCHEDULING,
     *TENANTS,
+    *ALERTS,
     *RECORDS,
     re_path(r"^.*$", not_found),
 ]

@@ -161,6 +161,21 @@ class PoolScaled(Event):
     """Why it was not carried out; empty: it was."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertChanged(Event):
+    """An alert began to fire, was acknowledged, or ended."""
+
+    alert_id: int
+    rule: str
+    subject: str
+    severity: str
+    state: str
+    """``pending``, ``firing``, ``resolved``"""
+    summary: str
+    acknowledged_by: str = ""
+    actor: str = "system:alerts"
+
+
 TYPES: dict[str, type[Event]] = {
     "migration": MigrationChanged,
     "instance": InstanceChanged,
@@ -172,6 +187,7 @@ TYPES: dict[str, type[Event]] = {
     "policy": PolicyChanged,
     "what_if": WhatIfChanged,
     "audit": AuditAdded,
+    "alert": AlertChanged,
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}
 

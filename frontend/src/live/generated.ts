@@ -298,6 +298,26 @@ export interface RoundPlanned {
   summary: string;
 }
 
+export interface PolicyChanged {
+  type: "policy";
+  at_s: number;
+  pool: string;
+  version: number;
+  policy: string;
+  previous: number | null;
+  actor: string;
+  reason: string;
+}
+
+export interface WhatIfChanged {
+  type: "what_if";
+  at_s: number;
+  job_id: number;
+  state: string;
+  problem: string;
+  actor: string;
+}
+
 export interface AuditAdded {
   type: "audit";
   at_s: number;
@@ -309,4 +329,17 @@ export interface AuditAdded {
   reason: string;
 }
 
-export type ControlEvent = MigrationChanged | InstanceChanged | PoolScaled | TenantClassChanged | TenancyChanged | LoopChanged | RoundPlanned | AuditAdded;
+export interface AlertChanged {
+  type: "alert";
+  at_s: number;
+  alert_id: number;
+  rule: string;
+  subject: string;
+  severity: string;
+  state: string;
+  summary: string;
+  acknowledged_by: string;
+  actor: string;
+}
+
+export type ControlEvent = MigrationChanged | InstanceChanged | PoolScaled | TenantClassChanged | TenancyChanged | LoopChanged | RoundPlanned | PolicyChanged | WhatIfChanged | AuditAdded | AlertChanged;
