@@ -58,7 +58,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, redis.AuthenticationError) or "wrongpass" in said:
         return "refuses the password of REDIS_URL"
     if "refused" in said or "no such file" in said or isinstance(error, FileNotFoundError):
-        return "nobody listens there: it is not running, or REDIS_URL is wrong"
+        return "does not answer: nobody listens there"
     return f"does not answer: {type(error).__name__}"
 
 
