@@ -82,6 +82,14 @@ class StatusReader:
         self._forget(now_s)
         return self.seen(now_s)
 
+    def hear(self, payload: bytes, *, now_s: float, wall_s: float) -> list[SeenStatus]:
+        """Take over one report as published: it says itself whose it is."""
+        try:
+            field = _instance_decoder.decode(payload).instance_id.encode()
+        except msgspec.DecodeError:
+            field = b"published"
+        return self.absorb({field: payload}, now_s=now_s, wall_s=wall_s)
+
     def seen(self, now_s: float) -> list[SeenStatus]:
         """What is known without asking again, by instance id."""
         return [

@@ -57,7 +57,14 @@ class FleetView:
 
     def absorb(self, raw: Mapping[bytes, bytes], *, now_s: float, wall_s: float) -> None:
         """Reports by instance id, as Redis holds them; what cannot be read is left out."""
-        for item in self._reader.absorb(raw, now_s=now_s, wall_s=wall_s):
+        self._account_for(self._reader.absorb(raw, now_s=now_s, wall_s=wall_s))
+
+    def hear(self, payload: bytes, *, now_s: float, wall_s: float) -> None:
+        """One report as published."""
+        self._account_for(self._reader.hear(payload, now_s=now_s, wall_s=wall_s))
+
+    def _account_for(self, seen: Iterable[SeenStatus]) -> None:
+        for item in seen:
             if item.status.pool == self._pool and item.age_s == 0.0:
                 self._account(item.status)
 
@@ -172,7 +179,8 @@ class StatusFeed:
             self._view.absorb_holes(data, now_s=self._clock())
             self._on_change()
         else:
-            self._take({b"published": data})
+            self._view.hear(data, now_s=self._clock(), wall_s=self._wall())
+            self._on_change()
 
     def _take(self, raw: Mapping[bytes, bytes]) -> None:
         self._view.absorb(raw, now_s=self._clock(), wall_s=self._wall())

@@ -72,6 +72,17 @@ async def test_what_lies_there_is_read_and_what_is_published_follows(live_redis:
     following.task.cancel()
 
 
+def test_what_is_published_takes_the_place_of_what_the_same_instance_said_before() -> None:
+    """Each report is its instance's, whoever published in between."""
+    view = FleetView("pool", "me", Ledger())
+    lying = {name.encode(): encode(status(name, seq=1, data_endpoint="tcp://old")) for name in "ab"}
+    view.absorb(lying, now_s=1.0, wall_s=1.0)
+    for name in "aba":
+        view.hear(encode(status(name, seq=2, data_endpoint="tcp://new")), now_s=1.1, wall_s=1.1)
+    assert names(view) == ["a", "b"]
+    assert {target.endpoint for target in view.targets(1.2)} == {"tcp://new"}
+
+
 async def test_a_redis_that_is_away_is_asked_again_and_the_last_view_stays(
     live_redis: redis.Redis, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
