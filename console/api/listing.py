@@ -174,7 +174,10 @@ def _shape(
 def _file(kind: str, rows: Sequence[Mapping[str, Any]], view: APIView) -> HttpResponse:
     name = getattr(view.request.resolver_match, "url_name", None) or "export"
     if kind == "json":
-        answer = HttpResponse(JSONRenderer().render(list(rows)), content_type="application/json")
+        answer = HttpResponse(
+            JSONRenderer().render({"next": None, "previous": None, "results": list(rows)}),
+            content_type="application/json",
+        )
     else:
         answer = HttpResponse(_csv(rows), content_type="text/csv; charset=utf-8")
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'

@@ -9,6 +9,7 @@ from typing import Any
 from django.core import exceptions as django_errors
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_handler
@@ -124,6 +125,7 @@ def _field_errors(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
         yield {"field": path, "message": str(detail)}
 
 
+@csrf_exempt
 def not_found(request: HttpRequest, *args: object, **kwargs: object) -> JsonResponse:
     """For paths under /api/v1 that no endpoint has."""
     return JsonResponse(

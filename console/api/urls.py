@@ -172,5 +172,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *TENANTS,
     *ALERTS,
     *RECORDS,
-    re_path(r"^.*$", not_found),
+    re_path(r"^[\s\S]*$", not_found),
 ]
