@@ -9,6 +9,7 @@ from typing import Any
 from django.db import close_old_connections
 
 from console.dashboard.shapes import ClassRow, InstanceRow, stage_shape
+from controlplane.alerts.models import Alert
 from controlplane.fleet.models import Instance
 from controlplane.rebalancing.models import RequestMigration
 from controlplane.tenancy.models import SLOClass, Tenant
@@ -16,6 +17,8 @@ from controlplane.tenancy.models import SLOClass, Tenant
 Json = dict[str, Any]
 
 SEEDED_MIGRATIONS = 50
+MOST_FIRING = 50
+SEVERITIES = ("critical", "warning", "info")
 GONE_STATES = (Instance.State.STOPPED,)
 
 
@@ -34,7 +37,7 @@ class Directory:
 
 
 def read_directory() -> Directory:
-    """Four queries, whatever the size of the fleet. Raises ``DatabaseError``."""
+    """Five queries, whatever the size of the fleet. Raises ``DatabaseError``."""
     close_old_connections()
     rows = list(Instance.objects.select_related("pool"))
     return Directory(
@@ -43,6 +46,7 @@ def read_directory() -> Directory:
         classes=[_slo_class(row) for row in SLOClass.objects.all()],
         tenants=list(Tenant.objects.order_by("created_at", "pk").values_list("slug", flat=True)),
         migrations=[migration_row_shape(row) for row in _recent_final()],
+        firing=[_firing(row) for row in _firing_alerts()],
     )
 
 
@@ -67,6 +71,25 @@ def _slo_class(row: SLOClass) -> ClassRow:
         tpot_target_ms=row.tpot_target_ms,
         target_load_tokens=row.target_load_tokens,
     )
+
+
+def _firing_alerts() -> list[Alert]:
+    """Worst first; a flood is cut, the page asks the API for the rest."""
+    rows = Alert.objects.filter(state=Alert.State.FIRING).select_related("rule").order_by("-started_at")
+    found = list(rows[:MOST_FIRING])
+    return sorted(found, key=lambda row: SEVERITIES.index(row.severity) if row.severity in SEVERITIES else 9)
+
+
+def _firing(row: Alert) -> Json:
+    return {
+        "id": row.pk,
+        "rule": row.rule.name,
+        "severity": row.severity,
+        "subject": row.subject,
+        "text": row.summary,
+        "since": row.started_at.timestamp(),
+        "acknowledged_by": row.acknowledged_by,
+    }
 
 
 def _recent_final() -> list[RequestMigration]:

@@ -35,7 +35,7 @@ DETAIL_S = 1.0
 UNACKNOWLEDGED_FRAMES = 8
 """Frames on their way to one client; beyond that its slot waits."""
 MAX_BACKOFF_S = 10.0
-REFRESHING_EVENTS = frozenset({"instance", "tenant_class", "loop", "audit"})
+REFRESHING_EVENTS = frozenset({"instance", "tenant_class", "loop", "audit", "alert"})
 
 encode = msgspec.json.Encoder().encode
 

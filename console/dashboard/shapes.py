@@ -24,6 +24,7 @@ from engine_agents.messages import (
     InstanceStatus,
     MigrationOutcome,
     RequestInfo,
+    Waiter,
 )
 
 Json = dict[str, Any]
@@ -183,21 +184,21 @@ def gateway_shape(status: GatewayStatus, *, heard_at: float) -> Json:
     }
 
 
-def waiter_shape(waiter: Any, status: GatewayStatus, *, heard_at: float) -> Json:
+def waiter_shape(waiter: Waiter, status: GatewayStatus, *, heard_at: float) -> Json:
     """One request in a gateway's queue; since when, on this process's clock."""
     return {
         "gateway": status.gateway_id,
         "pool": status.pool,
         "request_id": waiter.request_id,
-        "tenant": getattr(waiter, "tenant", ""),
+        "tenant": waiter.tenant,
         "slo_class": waiter.slo_class,
         "prompt_tokens": waiter.prompt_tokens,
         "generated_tokens": waiter.generated_tokens,
-        "needed_tokens": getattr(waiter, "needed_tokens", waiter.prompt_tokens),
+        "needed_tokens": waiter.needed_tokens or waiter.prompt_tokens,
         "since": round(heard_at - waiter.waiting_s, 1),
-        "position": getattr(waiter, "position", 0),
-        "why": getattr(waiter, "why", ""),
-        "recovering": getattr(waiter, "recovering", False),
+        "position": waiter.position,
+        "why": waiter.why,
+        "recovering": waiter.recovering,
     }
 
 

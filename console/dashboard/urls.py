@@ -6,6 +6,6 @@ from django.urls import URLPattern, URLResolver, re_path
 
 from console.dashboard.views import shell
 
-OTHERS = r"^(?!api/|ws/|admin/|static/|v1/|healthz$|readyz$)"
+OTHERS = r"^(?!api/|ws/|admin/|static/|v1/|healthz$|readyz$|metrics|accounts/)"
 
 urlpatterns: list[URLPattern | URLResolver] = [re_path(OTHERS, shell, name="shell")]

@@ -206,7 +206,7 @@ class Watcher:
         waiting = [
             shapes.waiter_shape(waiter, status, heard_at=at)
             for status, at in fresh
-            for waiter in getattr(status, "waiters", [])
+            for waiter in status.waiters
         ]
         waiting.sort(key=lambda each: (each["position"], each["since"], each["request_id"]))
         self.state.set_single("queue", waiting)

@@ -26,6 +26,7 @@ from engine_agents.messages import (
     MigrationOutcome,
     RequestInfo,
     StageRecord,
+    Waiter,
     encode,
 )
 
@@ -98,6 +99,8 @@ class FakeFleet:
         shares = [3.0 if index in (0, 2) else 1.0 for index in range(instances)]
         self.instances = [FakeInstance(f"{pool}-{index + 1}", share) for index, share in enumerate(shares)]
         self.moves: list[FakeMove] = []
+        self.queue: list[FakeRequest] = []
+        """In front of the fleet: too large for any gap."""
         self.serial = 0x7C0000
         self.incarnation = f"inc{seed}-{int(now)}"
         self.tick = 0
@@ -117,6 +120,7 @@ class FakeFleet:
         """What agents report in this quarter of a second."""
         self.tick += 1
         self._arrive(now)
+        self._queue_up(now)
         for instance in self.instances:
             self._decode(instance)
         outcomes = [*self._go_on(now), *self._start_moves(now)]
@@ -156,7 +160,8 @@ class FakeFleet:
             url="http://127.0.0.1:8801",
             reported_at_s=now,
             open_streams=len(live),
-            queued=0,
+            queued=len(self.queue),
+            waiters=[self._waiter(place, request, now) for place, request in enumerate(self.queue, 1)],
             per_class=[
                 ClassLatency(
                     slo_class=name,
@@ -172,6 +177,34 @@ class FakeFleet:
                 for name, shape in shapes.items()
             ],
         )
+
+    def _waiter(self, place: int, request: FakeRequest, now: float) -> Waiter:
+        needed = (request.blocks + 4) * BLOCK
+        return Waiter(
+            request_id=request.request_id,
+            tenant=request.tenant,
+            slo_class=request.slo_class,
+            prompt_tokens=request.prompt_tokens,
+            needed_tokens=needed,
+            waiting_s=now - request.arrived_at_s,
+            position=place,
+            why=f"no instance has room for {needed:,} tokens" if place == 1 else "behind the first in line",
+        )
+
+    def add_large(self, now: float) -> None:
+        request = self._request(now)
+        request.prompt_tokens, request.wanted = self.random.randint(5_800, 7_400), 200
+        self.queue.append(request)
+
+    def _queue_up(self, now: float) -> None:
+        """Large requests wait in front of the fleet until a gap appears."""
+        if len(self.queue) < 3 and self.random.random() < 0.05:
+            self.add_large(now)
+        target = max(
+            (item for item in self.instances if item.accepting), key=lambda item: item.free, default=None
+        )
+        if self.queue and target and self.queue[0].blocks + 8 < target.free and self.random.random() < 0.08:
+            target.running.append(self.queue.pop(0))
 
     def _request(self, now: float) -> FakeRequest:
         self.serial += self.random.randint(1, 900)

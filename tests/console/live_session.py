@@ -49,6 +49,8 @@ def _play(by_hand: HubByHand, fleet: FakeFleet, number: int) -> None:
     """Everything a client can see: arrivals, moves, a silent agent, a lost Redis, a stopped instance."""
     statuses, outcomes = fleet.step(by_hand.now)
     by_hand.source.away = number in (20, 21)
+    if number in (35, 40):
+        fleet.add_large(by_hand.now)
     by_hand.report(*(status for status in statuses if number < 25 or status.instance_id != "main-2"))
     by_hand.source.outcomes.extend(outcomes)
     by_hand.source.detail = {

@@ -30,39 +30,92 @@ export interface Page<T> {
   results: T[];
 }
 
+/** A thing with the version it had when it was read: a change is refused once somebody else changed it. */
+export interface Versioned<T> {
+  value: T;
+  etag: string;
+}
+
 const TIMEOUT_MS = 15_000;
 
 export async function get<T>(path: string): Promise<T> {
+  return (await send<T>("GET", path)).value;
+}
+
+export async function getVersioned<T>(path: string): Promise<Versioned<T>> {
   return send<T>("GET", path);
 }
 
 export async function post<T>(path: string, body: unknown = {}): Promise<T> {
-  return send<T>("POST", path, body);
+  return (await send<T>("POST", path, { body })).value;
 }
 
-export async function remove(path: string): Promise<void> {
-  await send<unknown>("DELETE", path);
+export async function put<T>(path: string, body: unknown = {}): Promise<T> {
+  return (await send<T>("PUT", path, { body })).value;
 }
 
-async function send<T>(method: string, path: string, body?: unknown): Promise<T> {
+export async function patch<T>(path: string, body: unknown, etag: string): Promise<T> {
+  return (await send<T>("PATCH", path, { body, etag })).value;
+}
+
+export async function remove(path: string, body?: unknown): Promise<void> {
+  await send<unknown>("DELETE", path, body === undefined ? {} : { body });
+}
+
+/** Text as it is: exports, logs. */
+export async function getText(path: string): Promise<string> {
+  const response = await ask("GET", path, { Accept: "*/*" });
+  const text = await response.text();
+  if (!response.ok) throw new ApiError(problemOf(response.status, text));
+  return text;
+}
+
+/** An answer that comes in pieces; the caller reads its body. Refusals are thrown as everywhere. */
+export async function stream(path: string, body: unknown, signal: AbortSignal): Promise<Response> {
+  const headers = { "Content-Type": "application/json", Accept: "text/event-stream", ...token() };
+  const response = await ask("POST", path, headers, JSON.stringify(body), signal);
+  if (!response.ok) throw new ApiError(problemOf(response.status, await response.text()));
+  return response;
+}
+
+async function send<T>(
+  method: string,
+  path: string,
+  { body, etag }: { body?: unknown; etag?: string } = {},
+): Promise<Versioned<T>> {
   const headers: Record<string, string> = { Accept: "application/json" };
-  if (method !== "GET") headers["X-CSRFToken"] = cookie("csrftoken");
+  if (method !== "GET") Object.assign(headers, token());
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  let response: Response;
+  if (etag) headers["If-Match"] = etag;
+  const response = await ask(method, path, headers, body === undefined ? undefined : JSON.stringify(body));
+  const text = await response.text();
+  if (!response.ok) throw new ApiError(problemOf(response.status, text));
+  return { value: (text ? JSON.parse(text) : undefined) as T, etag: response.headers.get("ETag") ?? "" };
+}
+
+async function ask(
+  method: string,
+  path: string,
+  headers: Record<string, string>,
+  body?: string,
+  signal: AbortSignal = AbortSignal.timeout(TIMEOUT_MS),
+): Promise<Response> {
   try {
-    response = await fetch(`/api/v1/${path}`, {
+    return await fetch(`/api/v1/${path}`, {
       method,
       headers,
       credentials: "same-origin",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal,
+      ...(body === undefined ? {} : { body }),
     });
   } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(unreachable(error));
   }
-  const text = await response.text();
-  if (!response.ok) throw new ApiError(problemOf(response.status, text));
-  return (text ? JSON.parse(text) : undefined) as T;
+}
+
+function token(): Record<string, string> {
+  return { "X-CSRFToken": cookie("csrftoken") };
 }
 
 function unreachable(error: unknown): Problem {

@@ -1,6 +1,7 @@
-import { useQuery } from "@tanstack/react-query";
-import { get } from "./client";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { get, type Page } from "./client";
 import { seconds } from "./migrations";
+import type { RequestDetail, RequestRow } from "./shapes";
 import type { LiveRequest } from "./types";
 
 interface Answer {
@@ -27,5 +28,29 @@ export function useLiveRequests(instanceId: string | null, everyMs: number | fal
     refetchInterval: everyMs,
     staleTime: 0,
     retry: false,
+  });
+}
+
+/** Finished requests, newest first, page by page. */
+export function useFinishedRequests(filters: Record<string, string>, enabled: boolean) {
+  const query = new URLSearchParams({ limit: "100" });
+  for (const [name, value] of Object.entries(filters)) if (value) query.set(name, value);
+  const path = `requests?${query}`;
+  return useInfiniteQuery({
+    queryKey: ["requests", "finished", path],
+    enabled,
+    initialPageParam: path,
+    queryFn: ({ pageParam }) => get<Page<RequestRow>>(pageParam),
+    getNextPageParam: (page) => page.next ?? undefined,
+    refetchInterval: 10_000,
+  });
+}
+
+/** One request with its life; asked again while it lives. */
+export function useRequest(id: string) {
+  return useQuery({
+    queryKey: ["request", id],
+    queryFn: () => get<RequestDetail>(`requests/${encodeURIComponent(id)}`),
+    refetchInterval: (query) => (query.state.data?.finished_at ? false : 1_000),
   });
 }

@@ -4,8 +4,11 @@ export type Role = "viewer" | "operator" | "admin";
 
 export interface Me {
   username: string;
-  role: Role;
+  /** Null: no role across the fleet; a tenant's owner has its tenants. */
+  role: Role | "tenant_owner" | null;
+  tenants: string[];
   may_act: boolean;
+  may_administer: boolean;
 }
 
 export interface InstanceRow {

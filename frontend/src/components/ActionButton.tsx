@@ -31,7 +31,8 @@ export function ActionButton({ children, onClick, className = "", blocked = "" }
 export function useBlocked(): string {
   const me = useMe();
   const { state, connection } = useShown();
-  if (!me.may_act) return "needs role operator";
+  // A tenant's owner acts on the own tenant alone; what goes beyond it the server refuses.
+  if (!me.may_act && me.role !== "tenant_owner") return "needs role operator";
   if (connection.kind === "lost") return "waits for the console";
   if (state?.degraded.database) return "waits for the database";
   if (state?.degraded.redis) return "waits for Redis";

@@ -2,8 +2,9 @@ import { memo } from "react";
 import { Link } from "react-router";
 import { FULL_SHARE, instanceLevel, stateWord, usedShare } from "../lib/fleet";
 import { age, count, duration, percentNumber } from "../lib/format";
+import { tenantColor } from "../lib/tenants";
 import { freshness } from "../live/freshness";
-import type { Instance, Migration } from "../live/types";
+import type { Instance, Migration, Resident } from "../live/types";
 import { Arcs } from "./Arcs";
 import { ClassMark } from "./ClassMark";
 import { Mark } from "./Mark";
@@ -13,10 +14,13 @@ interface FleetProps {
   instances: readonly Instance[];
   moves: readonly Migration[];
   now: number;
+  /** Who holds the memory, where it is known; else bars show classes. */
+  residents?: ReadonlyMap<string, Resident>;
+  tenants?: readonly string[];
 }
 
-/** One row per instance: memory by class, load, freeness, state, age; arcs show moves as they happen. */
-export function FleetTable({ instances, moves, now }: FleetProps) {
+/** One row per instance: memory by request or class, load, freeness, state, age; arcs show moves as they happen. */
+export function FleetTable({ instances, moves, now, residents, tenants = [] }: FleetProps) {
   const blocks = new Set(
     instances.flatMap((item) => (item.total_blocks === null ? [] : [item.total_blocks])),
   );
@@ -38,7 +42,10 @@ export function FleetTable({ instances, moves, now }: FleetProps) {
         <thead>
           <tr>
             <th scope="col">Instance</th>
-            <th scope="col">KV memory by class{each}</th>
+            <th scope="col">
+              KV memory by {residents?.size ? "request" : "class"}
+              {each}
+            </th>
             <th scope="col" className="num">
               Used
             </th>
@@ -60,7 +67,13 @@ export function FleetTable({ instances, moves, now }: FleetProps) {
         </thead>
         <tbody>
           {instances.map((instance) => (
-            <FleetRow key={instance.id} instance={instance} now={now} />
+            <FleetRow
+              key={instance.id}
+              instance={instance}
+              now={now}
+              requests={residents?.get(instance.id)?.requests}
+              tenants={tenants}
+            />
           ))}
         </tbody>
       </table>
@@ -69,7 +82,14 @@ export function FleetTable({ instances, moves, now }: FleetProps) {
   );
 }
 
-function FleetRow({ instance, now }: { instance: Instance; now: number }) {
+interface RowProps {
+  instance: Instance;
+  now: number;
+  requests: Resident["requests"] | undefined;
+  tenants: readonly string[];
+}
+
+function FleetRow({ instance, now, requests, tenants }: RowProps) {
   const level = instanceLevel(instance, now);
   const { freshness: kind, age: seconds } = freshness(instance.heard_at, now);
   const stale = kind === "stale";
@@ -85,7 +105,12 @@ function FleetRow({ instance, now }: { instance: Instance; now: number }) {
         </span>
       </td>
       <td>
-        <MemoryBar instance={instance} stale={stale || kind === "unknown"} />
+        <MemoryBar
+          instance={instance}
+          stale={stale || kind === "unknown"}
+          requests={requests}
+          tenants={tenants}
+        />
       </td>
       <td className={`num strong ${stale ? "" : shareTone(share)}`}>
         {percentNumber(share)}
@@ -107,7 +132,7 @@ function FleetRow({ instance, now }: { instance: Instance; now: number }) {
 }
 
 /** Below 720 px the table is a list: name, share, waiting, moving, and the bar under them. */
-export function FleetList({ instances, now }: Omit<FleetProps, "moves">) {
+export function FleetList({ instances, now, residents, tenants = [] }: Omit<FleetProps, "moves">) {
   return (
     <ul className="fleet-list">
       {instances.map((instance) => {
@@ -134,7 +159,12 @@ export function FleetList({ instances, now }: Omit<FleetProps, "moves">) {
                 {movingWords(instance)}
               </span>
             </div>
-            <MemoryBar instance={instance} stale={stale} />
+            <MemoryBar
+              instance={instance}
+              stale={stale}
+              requests={residents?.get(instance.id)?.requests}
+              tenants={tenants}
+            />
           </li>
         );
       })}
@@ -142,9 +172,21 @@ export function FleetList({ instances, now }: Omit<FleetProps, "moves">) {
   );
 }
 
-export const FleetLegend = memo(function FleetLegend({ classes }: { classes: readonly string[] }) {
+interface LegendProps {
+  classes: readonly string[];
+  tenants?: readonly string[];
+}
+
+const NAMED_TENANTS = 12;
+
+export const FleetLegend = memo(function FleetLegend({ classes, tenants = [] }: LegendProps) {
   return (
     <div className="legend">
+      {tenants.slice(0, NAMED_TENANTS).map((slug) => (
+        <span key={slug}>
+          <span className="swatch" style={{ background: tenantColor(tenants, slug) }} /> {slug}
+        </span>
+      ))}
       {classes.map((name) => (
         <span key={name}>
           <ClassMark name={name} /> {name}

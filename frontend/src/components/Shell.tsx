@@ -1,32 +1,19 @@
-import { Menu, useMantineColorScheme } from "@mantine/core";
-import type { ReactNode } from "react";
+import { type ReactNode, useState } from "react";
 import { NavLink } from "react-router";
-import { runningMoves } from "../lib/fleet";
+import { runningMoves, totals } from "../lib/fleet";
 import { clock, count } from "../lib/format";
+import { PLACES, type Place, SETTINGS, TABS } from "../lib/places";
 import { situation } from "../lib/situation";
 import { useLiveStore, useShown } from "../live/context";
 import { useInstances, usePool } from "../live/pool";
-import { useMe, useSignOut } from "../session";
+import { useMe } from "../session";
 import { ConnectionLabel } from "./ConnectionLabel";
-import { Icon, type IconName, Logo } from "./Icon";
+import { Icon, Logo } from "./Icon";
 import { Mark } from "./Mark";
+import { MoreSheet } from "./MoreSheet";
+import { PersonMenu } from "./PersonMenu";
+import { usePalette } from "./palette/PaletteProvider";
 import { useShortcuts } from "./shortcuts";
-
-export interface Place {
-  to: string;
-  name: string;
-  short: string;
-  icon: IconName;
-  key: string;
-}
-
-export const PLACES: Place[] = [
-  { to: "/", name: "Overview", short: "Overview", icon: "home", key: "o" },
-  { to: "/instances", name: "Instances", short: "Instances", icon: "instances", key: "i" },
-  { to: "/migrations", name: "Migrations", short: "Moves", icon: "moves", key: "m" },
-  { to: "/tenants", name: "Tenants", short: "Tenants", icon: "tenants", key: "t" },
-  { to: "/audit", name: "Audit", short: "Audit", icon: "audit", key: "a" },
-];
 
 export function Shell({ children }: { children: ReactNode }) {
   const help = useShortcuts();
@@ -37,7 +24,7 @@ export function Shell({ children }: { children: ReactNode }) {
       </a>
       <Rail />
       <TopBar />
-      <main id="content" className="content">
+      <main id="content" className="content" tabIndex={-1}>
         {children}
       </main>
       {help}
@@ -46,11 +33,15 @@ export function Shell({ children }: { children: ReactNode }) {
 }
 
 function Rail() {
-  const { state } = useShown();
+  const { state, screenNow } = useShown();
   const instances = useInstances();
+  const [more, setMore] = useState(false);
+  const sums = totals(instances, screenNow);
   const badges: Record<string, number> = {
     "/instances": instances.length,
+    "/requests": sums.running + sums.waiting,
     "/migrations": state ? runningMoves(state).length : 0,
+    "/alerts": state?.firing.length ?? 0,
   };
   return (
     <nav className="rail" aria-label="Pages">
@@ -58,53 +49,38 @@ function Rail() {
         <Logo /> <span>Llumdeck</span>
       </div>
       {PLACES.map((place) => (
-        <NavLink key={place.to} to={place.to} end={place.to === "/"} className="rail-link">
-          <Icon name={place.icon} />
-          <span className="rail-name">{place.name}</span>
-          <span className="rail-short">{place.short}</span>
-          {badges[place.to] ? <span className="badge">{count(badges[place.to])}</span> : null}
-        </NavLink>
+        <RailLink key={place.to} place={place} badge={badges[place.to] ?? 0} />
       ))}
-      <Person />
+      <div className="rail-foot">
+        <RailLink place={SETTINGS} badge={0} />
+      </div>
+      <button type="button" className="rail-link rail-more" onClick={() => setMore(true)}>
+        <Icon name="more" />
+        <span className="rail-short">More</span>
+      </button>
+      <MoreSheet opened={more} onClose={() => setMore(false)} />
     </nav>
   );
 }
 
-function Person() {
-  const me = useMe();
-  const signOut = useSignOut();
-  const { colorScheme, setColorScheme } = useMantineColorScheme();
+function RailLink({ place, badge }: { place: Place; badge: number }) {
+  const tab = TABS.includes(place.to) ? "is-tab" : "";
+  const urgent = place.to === "/alerts" ? "is-urgent" : "";
   return (
-    <Menu position="top-start" width={200}>
-      <Menu.Target>
-        <button type="button" className="rail-link person">
-          <span className="avatar" aria-hidden>
-            {me.username.slice(0, 2).toUpperCase()}
-          </span>
-          <span className="rail-name">
-            {me.username} <span className="t3">{me.role}</span>
-          </span>
-          <span className="rail-short">You</span>
-        </button>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Menu.Label>Theme</Menu.Label>
-        {(["auto", "light", "dark"] as const).map((scheme) => (
-          <Menu.Item key={scheme} onClick={() => setColorScheme(scheme)}>
-            {{ auto: "System", light: "Light", dark: "Dark" }[scheme]}
-            {colorScheme === scheme ? " ✓" : ""}
-          </Menu.Item>
-        ))}
-        <Menu.Divider />
-        <Menu.Item onClick={() => void signOut()}>Sign out</Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
+    <NavLink to={place.to} end={place.to === "/"} className={`rail-link ${tab}`}>
+      <Icon name={place.icon} />
+      <span className="rail-name">{place.name}</span>
+      <span className="rail-short">{place.short}</span>
+      {badge ? <span className={`badge ${urgent}`}>{count(badge)}</span> : null}
+    </NavLink>
   );
 }
 
 function TopBar() {
   const { state, screenNow, pausedAt } = useShown();
   const store = useLiveStore();
+  const me = useMe();
+  const palette = usePalette();
   const instances = useInstances();
   const found = state ? situation(state, instances, screenNow) : null;
   return (
@@ -129,7 +105,11 @@ function TopBar() {
       >
         {pausedAt === null ? "Pause" : "Resume"}
       </button>
+      <button type="button" className="btn small search wide" onClick={palette.open}>
+        <span className="t3">Search or act</span> <kbd>Ctrl K</kbd>
+      </button>
       <span className="topbar-clock t3">{clock(screenNow)} UTC</span>
+      <PersonMenu me={me} />
     </header>
   );
 }

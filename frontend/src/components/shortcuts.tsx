@@ -1,10 +1,18 @@
 import { type ReactNode, useEffect, useState } from "react";
 import { useNavigate } from "react-router";
+import { PLACES, SETTINGS } from "../lib/places";
 import { useLiveStore } from "../live/context";
 import { Sheet } from "./dialogs/Sheet";
-import { PLACES } from "./Shell";
 
 const JUMP_MS = 1_200;
+const JUMPS = [...PLACES, SETTINGS];
+const OTHERS = [
+  ["p", "pause and resume the screen"],
+  ["/", "filter the list"],
+  ["t", "map or table (cluster)"],
+  ["Ctrl K", "search or act"],
+  ["?", "these keys"],
+] as const;
 
 /** `g` then a letter jumps, `p` pauses, `/` filters, `?` shows this. Returns the help sheet. */
 export function useShortcuts(): ReactNode {
@@ -15,10 +23,13 @@ export function useShortcuts(): ReactNode {
     let jumpUntil = 0;
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
-      const place = performance.now() < jumpUntil && PLACES.find((each) => each.key === event.key);
+      const place = performance.now() < jumpUntil && JUMPS.find((each) => each.key === event.key);
       jumpUntil = 0;
-      if (place) navigate(place.to);
-      else if (event.key === "g") jumpUntil = performance.now() + JUMP_MS;
+      if (place) {
+        // The page's own keys must not take the second letter of a jump.
+        event.stopImmediatePropagation();
+        navigate(place.to);
+      } else if (event.key === "g") jumpUntil = performance.now() + JUMP_MS;
       else if (event.key === "p") store.togglePause();
       else if (event.key === "?") setOpen(true);
       else if (event.key === "/") {
@@ -28,13 +39,13 @@ export function useShortcuts(): ReactNode {
         field.focus();
       }
     };
-    window.addEventListener("keydown", onKey);
-    return () => window.removeEventListener("keydown", onKey);
+    window.addEventListener("keydown", onKey, { capture: true });
+    return () => window.removeEventListener("keydown", onKey, { capture: true });
   }, [navigate, store]);
   return (
     <Sheet title="Keys" opened={open} onClose={() => setOpen(false)}>
-      <dl className="facts">
-        {PLACES.map((place) => (
+      <dl className="facts keys">
+        {JUMPS.map((place) => (
           <div key={place.key}>
             <dt>
               <kbd>g</kbd> <kbd>{place.key}</kbd>
@@ -42,18 +53,14 @@ export function useShortcuts(): ReactNode {
             <dd>{place.name}</dd>
           </div>
         ))}
-        <div>
-          <dt>
-            <kbd>p</kbd>
-          </dt>
-          <dd>pause and resume the screen</dd>
-        </div>
-        <div>
-          <dt>
-            <kbd>/</kbd>
-          </dt>
-          <dd>filter the list</dd>
-        </div>
+        {OTHERS.map(([key, words]) => (
+          <div key={key}>
+            <dt>
+              <kbd>{key}</kbd>
+            </dt>
+            <dd>{words}</dd>
+          </div>
+        ))}
       </dl>
     </Sheet>
   );

@@ -1,7 +1,12 @@
 // Geometry of the memory field. Pure: sizes in, squares out.
 
-import type { LiveRequest } from "../api/types";
-import type { Instance } from "../live/types";
+import type { Instance, LiveRequest } from "../live/types";
+
+/** What the field needs of a request. */
+export type Owner = Pick<
+  LiveRequest,
+  "engine_id" | "request_id" | "tenant" | "slo_class" | "state" | "blocks" | "migration_id"
+>;
 
 export interface FieldShape {
   rows: number;
@@ -39,42 +44,65 @@ interface Square {
 export type Cell =
   | (Square & { kind: "free" })
   | (Square & { kind: "arriving" })
+  | (Square & { kind: "headroom" })
   | (Square & { kind: "request"; tenant: string; sloClass: string });
 
-/** Squares column by column: requests in the order given, what is used beyond them, arriving, free. */
-export function fieldCells(
-  shape: FieldShape,
-  requests: readonly LiveRequest[],
-  instance: Pick<Instance, "used_blocks" | "reserved_blocks">,
-): Cell[] {
+/** The cells of one request: from `first` up to, not including, `end`. */
+export interface Span {
+  owner: Owner;
+  /** Place in the list of requests, from 1. */
+  place: number;
+  first: number;
+  end: number;
+}
+
+type Memory = Pick<Instance, "used_blocks" | "reserved_blocks" | "headroom_blocks">;
+
+const HOLDING = new Set(["running", "frozen"]);
+
+/** Which cells each request holds, in the order given; what does not fit into the used part is cut. */
+export function spansOf(shape: FieldShape, requests: readonly Owner[], instance: Memory): Span[] {
   const used = Math.round((instance.used_blocks ?? 0) / shape.blocksPerCell);
-  const reserved = Math.round((instance.reserved_blocks ?? 0) / shape.blocksPerCell);
-  const owners = requests.filter((request) => request.state !== "waiting" && request.state !== "preempted");
-  const cells: Cell[] = [];
-  let owner = 0;
-  let ownedUntil = owners[0] ? owners[0].blocks / shape.blocksPerCell : 0;
-  for (let index = 0; index < shape.cells; index += 1) {
+  const spans: Span[] = [];
+  let until = 0;
+  requests.forEach((owner, index) => {
+    if (!HOLDING.has(owner.state) || owner.blocks === 0) return;
+    const first = Math.round(until);
+    until += owner.blocks / shape.blocksPerCell;
+    const end = Math.min(used, Math.round(until));
+    if (end > first) spans.push({ owner, place: index + 1, first, end });
+  });
+  return spans;
+}
+
+/** Squares column by column: requests in the order given, what is used beyond them, arriving, headroom, free. */
+export function fieldCells(shape: FieldShape, requests: readonly Owner[], instance: Memory): Cell[] {
+  const used = Math.round((instance.used_blocks ?? 0) / shape.blocksPerCell);
+  const arriving = used + Math.round((instance.reserved_blocks ?? 0) / shape.blocksPerCell);
+  const headroom = arriving + Math.round((instance.headroom_blocks ?? 0) / shape.blocksPerCell);
+  const owners = new Map<number, Owner>();
+  for (const span of spansOf(shape, requests, instance)) {
+    for (let index = span.first; index < span.end; index += 1) owners.set(index, span.owner);
+  }
+  return Array.from({ length: shape.cells }, (_, index): Cell => {
     const square = squareAt(shape, index);
     if (index < used) {
-      while (index >= Math.round(ownedUntil) && owner < owners.length - 1) {
-        owner += 1;
-        ownedUntil += (owners[owner]?.blocks ?? 0) / shape.blocksPerCell;
-      }
-      const mine = index < Math.round(ownedUntil) ? owners[owner] : undefined;
-      cells.push({
+      const mine = owners.get(index);
+      return {
         ...square,
         kind: "request",
         tenant: mine?.tenant ?? "",
         sloClass: mine?.slo_class ?? "standard",
-      });
-    } else {
-      cells.push({ ...square, kind: index < used + reserved ? "arriving" : "free" });
+      };
     }
-  }
-  return cells;
+    return {
+      ...square,
+      kind: index < arriving ? "arriving" : index < headroom ? "headroom" : "free",
+    };
+  });
 }
 
-function squareAt(shape: FieldShape, index: number): Square {
+export function squareAt(shape: FieldShape, index: number): Square {
   const column = Math.floor(index / shape.rows);
   const row = index % shape.rows;
   const { pitch } = shape;
@@ -82,4 +110,25 @@ function squareAt(shape: FieldShape, index: number): Square {
   const x = Math.round(column * pitch);
   const y = Math.round(row * pitch);
   return { x, y, size: Math.max(1, Math.floor(pitch) - gap), column, row };
+}
+
+/** The outline of a span as an SVG path: down its columns, with a step at either end. */
+export function outline(shape: FieldShape, first: number, end: number): string {
+  const { rows, pitch } = shape;
+  const at = (cell: number) => Math.round(cell * pitch) - 0.5;
+  const last = end - 1;
+  const [c0, r0, c1, r1] = [Math.floor(first / rows), first % rows, Math.floor(last / rows), last % rows];
+  if (c0 === c1) return box(at(c0), at(r0), at(c0 + 1), at(r1 + 1));
+  const [top, foot] = [at(0), at(rows)];
+  return [
+    `M${at(c0)} ${at(r0)}`,
+    `H${at(c0 + 1)}V${top}`,
+    `H${at(c1 + 1)}V${at(r1 + 1)}`,
+    `H${at(c1)}V${foot}`,
+    `H${at(c0)}Z`,
+  ].join("");
+}
+
+function box(x0: number, y0: number, x1: number, y1: number): string {
+  return `M${x0} ${y0}H${x1}V${y1}H${x0}Z`;
 }

@@ -11,16 +11,17 @@ const LISTS: Partial<Record<ControlEvent["type"], readonly string[]>> = {
   loop: [],
   round: ["rounds"],
   audit: ["audit"],
+  alert: ["alerts"],
+  pool: ["pools"],
+  tenancy: ["tenants", "classes"],
+  policy: ["policies", "policy-check"],
+  what_if: ["what-if"],
 };
 
 const OBJECTS: Record<string, readonly string[]> = {
   tenant: ["tenants"],
-  key: ["tenants"],
-  api_key: ["tenants"],
-  boost: ["tenants"],
-  quota: ["tenants"],
-  membership: ["users", "tenants"],
-  user: ["users"],
+  membership: ["people", "tenants"],
+  user: ["people"],
   slo_class: ["classes"],
   policy: ["policies"],
   policy_version: ["policies"],

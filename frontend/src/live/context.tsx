@@ -13,13 +13,14 @@ import type { Topic } from "./types";
 const StoreContext = createContext<LiveStore | null>(null);
 
 /** Holds the one live connection while somebody is signed in. */
-export function LiveProvider({ children }: { children: ReactNode }) {
+export function LiveProvider({ children, connected = true }: { children: ReactNode; connected?: boolean }) {
   const [store] = useState(() => new LiveStore());
   useEffect(() => {
+    if (!connected) return;
     const scheme = window.location.protocol === "https:" ? "wss" : "ws";
     store.start(`${scheme}://${window.location.host}/ws/v1/live`);
     return () => store.stop();
-  }, [store]);
+  }, [store, connected]);
   return <StoreContext.Provider value={store}>{children}</StoreContext.Provider>;
 }
 

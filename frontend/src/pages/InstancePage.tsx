@@ -1,16 +1,17 @@
 import { lazy, Suspense } from "react";
 import { Link, useParams } from "react-router";
+import { post } from "../api/client";
 import { useLiveRequests } from "../api/requests";
 import type { LiveRequest } from "../api/types";
 import { ActionButton } from "../components/ActionButton";
 import { AgeLabel } from "../components/AgeLabel";
-import { BlockField } from "../components/BlockField";
+import { BlockField, FieldFoot } from "../components/BlockField";
 import { DrainFacts } from "../components/DrainFacts";
-import { useDialog } from "../components/dialogs/DialogProvider";
+import { type DialogCall, useDialog } from "../components/dialogs/DialogProvider";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { FactList } from "../components/FactList";
+import { InstanceExtras } from "../components/InstanceExtras";
 import { Mark } from "../components/Mark";
-import { MemoryBar } from "../components/MemoryBar";
 import { RequestTable } from "../components/RequestTable";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { drainImpact } from "../lib/drain";
@@ -61,10 +62,15 @@ function Known({ instance, state }: { instance: Instance; state: LiveState }) {
             </span>
           </div>
           <div className="card-body">
-            <BlockField instance={instance} requests={requests} tenants={state.tenants} stale={stale} />
-            <div className="membar-under">
-              <MemoryBar instance={instance} stale={stale} />
-            </div>
+            <BlockField
+              instance={instance}
+              requests={requests}
+              tenants={state.tenants}
+              stale={stale}
+              height={300}
+              numbered
+            />
+            <FieldFoot instance={instance} />
           </div>
         </section>
         <section className="card" aria-label="requests">
@@ -113,6 +119,7 @@ function Known({ instance, state }: { instance: Instance; state: LiveState }) {
           <Facts instance={instance} />
         </div>
       </div>
+      <InstanceExtras instance={instance} now={now} />
     </>
   );
 }
@@ -162,9 +169,51 @@ function Head({ instance, now, stale }: { instance: Instance; now: number; stale
             Drain {instance.id}…
           </ActionButton>
         )}
+        <ActionButton onClick={() => open(restartCall(instance, impactWords(instance)))}>
+          Restart {instance.id}…
+        </ActionButton>
+        <ActionButton className="danger" onClick={() => open(stopCall(instance))}>
+          Terminate {instance.id}…
+        </ActionButton>
       </div>
     </div>
   );
+}
+
+function impactWords(instance: Instance): string {
+  const here = (instance.running ?? 0) + (instance.waiting ?? 0);
+  return here
+    ? `${count(here)} requests move away first, while they decode; none is dropped.`
+    : "It is empty now.";
+}
+
+function restartCall(instance: Instance, impact: string): DialogCall {
+  return {
+    kind: "confirm",
+    title: `Restart ${instance.id}?`,
+    text: `It is drained, its engine starts anew with the pool's present arguments, and it takes requests again once it is warm. ${impact}`,
+    verb: `Restart ${instance.id}`,
+    run: (reason) => post(`instances/${instance.id}/restart`, { change_reason: reason }),
+    done: `${instance.id} is drained and then started again.`,
+    touches: ["instances", "operations"],
+  };
+}
+
+function stopCall(instance: Instance): DialogCall {
+  const here = (instance.running ?? 0) + (instance.waiting ?? 0);
+  return {
+    kind: "confirm",
+    title: `Terminate ${instance.id}?`,
+    text: here
+      ? `Its engine ends at once. ${count(here)} requests on it are continued elsewhere from their tokens: each client sees a pause while they are recomputed, and loses nothing. Draining would move them without that.`
+      : "Its engine ends at once. Nothing runs on it now.",
+    verb: `Terminate ${instance.id}`,
+    danger: true,
+    typeName: instance.id,
+    run: (reason) => post(`instances/${instance.id}/stop`, { change_reason: reason }),
+    done: `${instance.id} is being terminated.`,
+    touches: ["instances", "operations"],
+  };
 }
 
 function DrainCard({ instance, state, now }: { instance: Instance; state: LiveState; now: number }) {

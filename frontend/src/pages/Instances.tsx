@@ -5,9 +5,10 @@ import { Stat } from "../components/Stat";
 import { byRank, liveMoves, stateWord, totals } from "../lib/fleet";
 import { count, percentNumber } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
-import { useShown } from "../live/context";
+import { useShown, useTopic } from "../live/context";
 import { useInstances } from "../live/pool";
 
+const SHOWN_BY_REQUEST = 32;
 const SORTS = {
   name: "name",
   full: "fullest first",
@@ -21,6 +22,7 @@ export default function Instances() {
   const instances = useInstances();
   const narrow = useNarrow();
   const [query, setQuery] = useSearchParams();
+  useTopic("requests", instances.length <= SHOWN_BY_REQUEST);
   if (state === null) return <OverviewSkeleton />;
   const text = query.get("q") ?? "";
   const sort = (query.get("sort") ?? "name") as Sort;
@@ -87,15 +89,24 @@ export default function Instances() {
             {instances.length ? "No instance matches the filter." : "No instance has joined yet."}
           </p>
         ) : narrow ? (
-          <FleetList instances={shown} now={now} />
+          <FleetList instances={shown} now={now} residents={state.residents} tenants={state.tenants} />
         ) : (
           <div className="scroll-x">
             <div className="fleet-wide">
-              <FleetTable instances={shown} moves={liveMoves(state, now)} now={now} />
+              <FleetTable
+                instances={shown}
+                moves={liveMoves(state, now)}
+                now={now}
+                residents={state.residents}
+                tenants={state.tenants}
+              />
             </div>
           </div>
         )}
-        <FleetLegend classes={byRank(state).map((row) => row.name)} />
+        <FleetLegend
+          classes={byRank(state).map((row) => row.name)}
+          tenants={state.residents.size ? state.tenants : []}
+        />
       </section>
     </>
   );

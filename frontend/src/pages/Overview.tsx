@@ -14,7 +14,7 @@ import { byRank, type ClassNow, classNow, type Level, liveMoves, totals } from "
 import { clock, count } from "../lib/format";
 import { problems } from "../lib/problems";
 import { situation } from "../lib/situation";
-import { useShown } from "../live/context";
+import { useShown, useTopic } from "../live/context";
 import { useInstances } from "../live/pool";
 import type { LiveState } from "../live/reducer";
 import { useTrend } from "../live/trend";
@@ -26,6 +26,9 @@ export function Overview() {
   return ever ? <LiveOverview state={state} /> : <FirstStart state={state} />;
 }
 
+/** Larger fleets show classes: a bar of requests would be a comb, and their detail a flood. */
+export const SHOWN_BY_REQUEST = 32;
+
 function LiveOverview({ state }: { state: LiveState }) {
   const { screenNow: now } = useShown();
   const instances = useInstances();
@@ -35,6 +38,7 @@ function LiveOverview({ state }: { state: LiveState }) {
   const moves = liveMoves(state, now);
   const classes = byRank(state);
   const redis = state.degraded.redis;
+  useTopic("requests", instances.length <= SHOWN_BY_REQUEST);
   return (
     <>
       <SituationCard
@@ -59,15 +63,29 @@ function LiveOverview({ state }: { state: LiveState }) {
               <span className="aside">freeness = decode steps left; mean {count(sums.meanFreeness)}</span>
             </div>
             {narrow ? (
-              <FleetList instances={instances} now={now} />
+              <FleetList
+                instances={instances}
+                now={now}
+                residents={state.residents}
+                tenants={state.tenants}
+              />
             ) : (
               <div className="scroll-x">
                 <div className="fleet-wide">
-                  <FleetTable instances={instances} moves={moves} now={now} />
+                  <FleetTable
+                    instances={instances}
+                    moves={moves}
+                    now={now}
+                    residents={state.residents}
+                    tenants={state.tenants}
+                  />
                 </div>
               </div>
             )}
-            <FleetLegend classes={classes.map((row) => row.name)} />
+            <FleetLegend
+              classes={classes.map((row) => row.name)}
+              tenants={state.residents.size ? state.tenants : []}
+            />
           </section>
           <Problems found={problems(state, instances, now)} />
         </div>

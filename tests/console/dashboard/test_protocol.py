@@ -15,6 +15,7 @@ PARTS = {
     "migrations": protocol.Migration,
     "residents": protocol.Resident,
     "events": protocol.FeedEvent,
+    "queue": protocol.Waiter,
 }
 
 

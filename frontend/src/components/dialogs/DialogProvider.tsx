@@ -1,5 +1,6 @@
 import { createContext, type ReactNode, useCallback, useContext, useState } from "react";
 import { ClassDialog } from "./ClassDialog";
+import { Confirm, type ConfirmCall } from "./Confirm";
 import { DrainDialog } from "./DrainDialog";
 import { MigrateDialog } from "./MigrateDialog";
 
@@ -7,7 +8,10 @@ export type DialogCall =
   | { kind: "drain"; instanceId: string }
   | { kind: "undrain"; instanceId: string }
   | { kind: "migrate"; sourceId?: string | undefined; requestId?: string | undefined }
-  | { kind: "class"; tenant: string; current: string; allowed: string[] };
+  | { kind: "class"; tenant: string; current: string; allowed: string[] }
+  | ({ kind: "confirm" } & ConfirmCall)
+  /** A form of the calling page. */
+  | { kind: "form"; content: (close: () => void) => ReactNode };
 
 const DialogContext = createContext<(call: DialogCall) => void>(() => undefined);
 
@@ -25,6 +29,8 @@ export function DialogProvider({ children }: { children: ReactNode }) {
         <MigrateDialog sourceId={call.sourceId} requestId={call.requestId} onClose={close} />
       )}
       {call?.kind === "class" && <ClassDialog call={call} onClose={close} />}
+      {call?.kind === "confirm" && <Confirm call={call} onClose={close} />}
+      {call?.kind === "form" && call.content(close)}
     </DialogContext.Provider>
   );
 }
