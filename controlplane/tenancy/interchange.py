@@ -24,6 +24,7 @@ from controlplane.tenancy.services.writing import changed, facts
 
 VERSION = 1
 MAX_DOCUMENT_BYTES = 2**20
+MAX_DEPTH = 10
 CLASS_FIELDS = (
     "rank",
     "description",
@@ -101,10 +102,17 @@ def apply_import(text: str, *, actor: str, reason: str = "", digest: str = "") -
 class _Loader(yaml.SafeLoader):
     """Plain data alone: no aliases (a small text could become a huge document), no key twice."""
 
+    _depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not taken; write the value out")
-        return super().compose_node(parent, index)
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
