@@ -24,6 +24,7 @@ from engine_agents.config import AgentConfig
 from engine_agents.engines.port import Engine
 from engine_agents.messages import MigrateOut, encode
 from engine_agents.serve import AgentServer
+from engine_agents.sigterm import on_sigterm
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,10 @@ ENGINES = {
 }
 """Loaded by name inside the actor's process only: whoever starts an agent never imports vLLM."""
 CALL_LIMIT_S = 60.0
+LEAVE_WITHIN_S = 120.0
+"""After SIGTERM; what is left then is recovered elsewhere from its tokens."""
+LAST_REPORTS_S = 10.0
+"""An empty agent that was told to end lets the control plane end it, so that nobody takes it for a crash."""
 ENGINE_DIED_EXIT_CODE = 70
 T = TypeVar("T")
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -52,11 +57,12 @@ class EngineAgent:
 
     def __init__(self, config: bytes) -> None:
         """``config`` is an :class:`AgentConfig` as MessagePack."""
-        self._config = msgspec.msgpack.decode(config, type=AgentConfig)
+        self._config = _at_home(msgspec.msgpack.decode(config, type=AgentConfig))
         _log_to(self._config)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="agent-loop", daemon=True).start()
         self._server: AgentServer | None = None
+        on_sigterm(self._loop, self._told_to_end)
         self._ready: Future[None] = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
 
     def describe(self) -> dict[str, Any]:
@@ -93,6 +99,22 @@ class EngineAgent:
 
     # ---- inside
 
+    def _told_to_end(self) -> None:
+        """SIGTERM. Ends once everything has left; the control plane usually ends it before."""
+        if self._server is None or self._server.leaving:
+            _end_process("told to end before it served, or twice")
+            return
+        logger.warning("told to end: no new work, waiting until everything here has left")
+        self._server.leave()
+        self._server.spawn(self._end_when_empty(self._server))
+
+    async def _end_when_empty(self, server: AgentServer) -> None:
+        deadline_s = self._loop.time() + LEAVE_WITHIN_S
+        while self._loop.time() < deadline_s and not server.is_empty():  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(LAST_REPORTS_S)
+        _end_process("told to end, and everything has left" if server.is_empty() else "told to end")
+
     async def _start(self) -> None:
         server = AgentServer(self._config, load_engine(self._config), on_failure=_end_process)
         self._server = server
@@ -118,6 +140,15 @@ class EngineAgent:
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_LIMIT_S)
+
+
+def _at_home(config: AgentConfig) -> AgentConfig:
+    """With ``host="auto"`` an agent listens at its Ray node's own address."""
+    if config.host != "auto":
+        return config
+    import ray
+
+    return msgspec.structs.replace(config, host=str(ray.util.get_node_ip_address()))
 
 
 def _end_process(reason: str) -> None:

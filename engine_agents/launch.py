@@ -15,6 +15,7 @@ from ray.actor import ActorHandle
 
 from engine_agents.actor import EngineAgent
 from engine_agents.config import AgentConfig
+from engine_agents.sigterm import HOOK
 
 NAMESPACE = "llumdeck"
 CONTROL_CALLS_AT_ONCE = 16
@@ -48,8 +49,9 @@ def start_agent(
     chosen: dict[str, Any] = {"num_cpus": 1} | named
     if node_labels:
         chosen["label_selector"] = dict(node_labels)
-    if python:
-        chosen["runtime_env"] = {"py_executable": python}
+    chosen["runtime_env"] = {"worker_process_setup_hook": HOOK} | (
+        {"py_executable": python} if python else {}
+    )
     actor = ray.remote(EngineAgent).options(
         name=actor_name(config.instance_id),
         namespace=NAMESPACE,

@@ -447,6 +447,8 @@ class InstanceStatus(Message):
     kv_bytes_per_token: int = 0
     pid: int = 0
     host: str = ""
+    leaving: bool = False
+    """Its process was told to end: it takes no work again and waits until everything has left."""
 
 
 class StageRecord(msgspec.Struct, kw_only=True):

@@ -60,6 +60,7 @@ class AgentServer:
         self.incarnation = uuid.uuid4().hex
         self.state = "starting"
         self.accepting = True
+        self.leaving = False
         self.lease_epoch = 0
         """Highest seen; commands of an older one are refused."""
         self.counters: dict[str, int] = {}
@@ -169,9 +170,18 @@ class AgentServer:
         """Drain (False) or take work again; False is returned for a command of an older lease epoch."""
         if not self.admit_epoch(lease_epoch):
             return False
-        self.accepting = accepting
+        self.accepting = accepting and not self.leaving
         self._reporter.touch()
         return True
+
+    def leave(self) -> None:
+        """Told to end: no new work from now on; whoever leads lets everything here move away."""
+        self.leaving, self.accepting = True, False
+        self._reporter.touch()
+
+    def is_empty(self) -> bool:
+        """Nothing runs, waits, comes or goes."""
+        return not len(self.live) and not self.desk.arriving and not self.desk.outgoing
 
     def admit_epoch(self, lease_epoch: int) -> bool:
         if lease_epoch < self.lease_epoch:
@@ -270,6 +280,7 @@ class AgentServer:
             kv_bytes_per_token=info.kv_bytes_per_token,
             pid=os.getpid(),
             host=socket.gethostname(),
+            leaving=self.leaving,
         )
 
     def count(self, name: str) -> None:

@@ -224,6 +224,7 @@ REDIS_TIMEOUT_S = 2.0
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 RAY_ADDRESS = env.text("RAY_ADDRESS")
+env.wait_for_ray()
 # Where agents listen; ``auto``: at their Ray node's own address, for a cluster of several machines.
 AGENT_HOST = env.text("LLUMDECK_AGENT_HOST", "127.0.0.1")
 # For tests of what goes wrong: rules as in engine_agents/failpoints.py, handed to every agent.
@@ -271,7 +272,7 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile-fleet": {
         "task": "controlplane.fleet.tasks.reconcile_fleet",
         "schedule": 2.0,
-        "options": {"expires": 2.0, "queue": "jobs"},
+        "options": {"expires": 1.9, "queue": "jobs"},
     },
     "follow-gateways": {
         "task": "controlplane.fleet.tasks.follow_gateways",

@@ -19,13 +19,24 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-SQLITE_BUSY_TIMEOUT_S = 5
+SQLITE_BUSY_TIMEOUT_S = 20
+"""Waiting for other writers; the rebalancing loop waits far less."""
+POSTGRESQL_LIMITS = (
+    "-c lock_timeout=10000 -c statement_timeout=60000 -c idle_in_transaction_session_timeout=10000"
+)
+"""Nobody waits for a lock without end, and who stands still inside a transaction loses it: a leader
+that was stopped there would else keep the next one from its epoch."""
 SQLITE_PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
 
 
 def use_default_profile() -> None:
     """Settle ``DJANGO_SETTINGS_MODULE`` where nobody has: the first act of every entry point."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings.development")
+
+
+def wait_for_ray() -> None:
+    """Let this process wait a day for a Ray head that is away: Ray would end it after a minute."""
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "86400")
 
 
 def text(name: str, default: str = "") -> str:
@@ -160,7 +171,7 @@ def _postgresql(url: str) -> dict[str, Any]:
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5, **options},
+        "OPTIONS": {"connect_timeout": 5, "options": POSTGRESQL_LIMITS, **options},
     }
 
 

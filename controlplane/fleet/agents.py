@@ -20,6 +20,10 @@ class AgentError(RuntimeError):
     """An agent could not be reached, started or asked; the text says why."""
 
 
+class ClusterAwayError(AgentError):
+    """Nothing can be placed, found or ended at present; it says nothing about any one agent."""
+
+
 class MoveCommand(NamedTuple):
     """One ``migrate_out`` for one source."""
 
@@ -39,6 +43,9 @@ class Placement(NamedTuple):
 
 class AgentClient(Protocol):
     """What the control plane asks of agents."""
+
+    def require_cluster(self) -> None:
+        """Raises :class:`ClusterAwayError` unless agents can be placed and ended now."""
 
     def start(self, config: AgentConfig, placement: Placement) -> None:
         """Place an agent; returns once it exists, not once it is ready. Raises :class:`AgentError`."""
@@ -80,26 +87,26 @@ class FakeAgentClient:
         """Answer per source; by default it accepts and will move ``request-of-<source>``."""
 
     def start(self, config: AgentConfig, placement: Placement) -> None:
-        self._require_cluster()
+        self.require_cluster()
         if config.instance_id in self.unreachable:
             raise AgentError(f"{config.instance_id}: no node has room")
         self.started[config.instance_id] = config
         self.placements[config.instance_id] = placement
 
     def startup_problems(self, instance_ids: Sequence[str]) -> dict[str, str]:
-        self._require_cluster()
+        self.require_cluster()
         return {name: self.start_problems.get(name, "") for name in instance_ids}
 
     def stop(self, instance_ids: Sequence[str], *, grace_s: float) -> dict[str, str]:
-        self._require_cluster()
+        self.require_cluster()
         for name in instance_ids:
             if name not in self.unreachable:
                 self.started.pop(name, None)
         return {name: "does not answer" for name in instance_ids if name in self.unreachable}
 
-    def _require_cluster(self) -> None:
+    def require_cluster(self) -> None:
         if self.cluster_problem:
-            raise AgentError(self.cluster_problem)
+            raise ClusterAwayError(self.cluster_problem)
 
     def migrate_out(self, commands: Sequence[MoveCommand], *, timeout_s: float) -> list[MigrateOutAnswer]:
         return [self._migrate_out(command) for command in commands]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from controlplane.fleet.agents import GONE, AgentError, MoveCommand, Placement
+from controlplane.fleet.agents import GONE, AgentError, ClusterAwayError, MoveCommand, Placement
 from controlplane.fleet.jobs_status import RayNode
 from controlplane.fleet.placement import placement_problem
 from controlplane.fleet.ray_connection import connection
@@ -18,8 +18,6 @@ from engine_agents.messages import MigrateOutAnswer, RequestInfo, encode
 
 HEAD_TIMEOUT_S = 5.0
 """For what only Ray's head can do; it is asked again at the next look."""
-START_TIMEOUT_S = 60.0
-"""For the first connection of a process."""
 READY_PATIENCE_S = 0.5
 
 _answer_decoder = msgspec.msgpack.Decoder(MigrateOutAnswer)
@@ -42,13 +40,17 @@ class RayAgentClient:
 
     # ---- life
 
+    def require_cluster(self) -> None:
+        if problem := connection.head_problem(timeout_s=HEAD_TIMEOUT_S):
+            raise ClusterAwayError(problem)
+
     def start(self, config: AgentConfig, placement: Placement) -> None:
         """Adopts a living agent of that name; one that failed to start is replaced."""
         import ray
 
         from engine_agents import launch
 
-        self._require_head()
+        self.require_cluster()
         name = config.instance_id
         try:
             if self._find(name) is not None:
@@ -73,7 +75,7 @@ class RayAgentClient:
     def startup_problems(self, instance_ids: Sequence[str]) -> dict[str, str]:
         import ray
 
-        self._require_head()
+        self.require_cluster()
         asked = {name: ref for name in instance_ids if (ref := self._readiness_of(name)) is not None}
         refs = list(asked.values())
         done = set(ray.wait(refs, num_returns=len(refs), timeout=READY_PATIENCE_S)[0]) if refs else set()
@@ -105,7 +107,7 @@ class RayAgentClient:
     def stop(self, instance_ids: Sequence[str], *, grace_s: float) -> dict[str, str]:
         from engine_agents import launch
 
-        self._require_head()
+        self.require_cluster()
         for name in instance_ids:
             self._forget(name)
         try:
@@ -195,7 +197,7 @@ class RayAgentClient:
             try:
                 handle = connection.find(instance_id, timeout_s=timeout_s)
             except (TimeoutError, ConnectionError) as error:
-                raise AgentError(str(error)) from error
+                raise ClusterAwayError(str(error)) from error
             if handle is None:
                 return None
             self._handles[instance_id] = handle
@@ -204,13 +206,6 @@ class RayAgentClient:
     def _forget(self, instance_id: str) -> None:
         self._handles.pop(instance_id, None)
         self._readiness.pop(instance_id, None)
-
-    def _require_head(self) -> None:
-        """Raises :class:`AgentError` unless Ray's head can be asked now."""
-        if not connection.ready(timeout_s=START_TIMEOUT_S):
-            raise AgentError(connection.problem)
-        if problem := connection.head_problem(timeout_s=HEAD_TIMEOUT_S):
-            raise AgentError(problem)
 
 
 def cluster_nodes() -> tuple[list[RayNode], str]:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import socket
 import threading
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
 RETRY_CONNECT_S = 5.0
 ASKERS = 4
+HEAD_CONNECT_S = 1.0
 NOBODY = "nobody"
 REPLACED = ("WrongClusterID", "Unauthenticated")
 
@@ -65,6 +68,8 @@ class RayConnection:
         """
         from engine_agents import launch
 
+        if problem := head_is_deaf():
+            raise TimeoutError(problem)
         with self._lock:
             if len(self._asked) >= 4 * ASKERS and instance_id not in self._asked:
                 raise TimeoutError("Ray's head does not answer")
@@ -97,6 +102,10 @@ class RayConnection:
             self._thread.start()
 
     def _connect(self) -> None:
+        # Ray's own attempt at a head that is not there holds the whole process for seconds.
+        if problem := head_is_deaf():
+            self.problem = problem
+            return
         import ray
 
         from engine_agents import launch
@@ -116,6 +125,18 @@ class RayConnection:
             return
         self.problem = ""
         self._connected.set()
+
+
+def head_is_deaf() -> str:
+    """Why the head of the settings cannot be spoken to; empty when it takes connections or none is named."""
+    parts = urlsplit(f"//{settings.RAY_ADDRESS}")
+    if not parts.hostname or not parts.port:
+        return ""
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=HEAD_CONNECT_S).close()
+    except OSError as error:
+        return f"Ray's head at {settings.RAY_ADDRESS} is away ({error.strerror or error})"
+    return ""
 
 
 connection = RayConnection()

@@ -41,7 +41,13 @@ def follow_report(
         return follow_silence(row, silent_s=silent_s, limits=limits, now=now)
     if seen.age_s > limits.stale_s or row.state in DEAF_STATES:
         return False
+    if row.ended_incarnation and seen.status.incarnation == row.ended_incarnation:
+        return False
     identified = _identify(row, seen.status)
+    if seen.status.leaving and row.accepting and row.state in Instance.LIVE_STATES:
+        row.want_drained(cause="its process was told to end (SIGTERM)", now=now)
+        row.when_drained = Instance.WhenDrained.RESTART
+        return True
     state, cause = _reported_state(row, seen.status)
     if state == row.state or not row.may_become(state):
         return identified
@@ -69,7 +75,9 @@ def _reported_state(row: Instance, status: InstanceStatus) -> tuple[str, str]:
     if status.state == "ready":
         return _ready_state(row, status)
     if status.state == "stopping":
-        return State.STOPPING, "its agent stops"
+        # Nobody here told it to. One that cannot start says why elsewhere.
+        rising = row.state in Instance.RISING_STATES
+        return (row.state, row.cause) if rising else (State.UNHEALTHY, "its agent ended by itself")
     return status.state, f"its agent is {status.state}"
 
 

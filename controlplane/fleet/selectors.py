@@ -76,6 +76,7 @@ def unsettled_instance_ids(reports: Mapping[str, SeenStatus], limits: Limits) ->
         or (seen := reports.get(name)) is None
         or seen.age_s > limits.stale_s
         or seen.status.state != "ready"
+        or seen.status.leaving
         or seen.status.incarnation != incarnation
     ]
 

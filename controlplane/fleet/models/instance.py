@@ -36,7 +36,9 @@ class Instance(models.Model):
 
     TRANSITIONS: Mapping[str, frozenset[str]] = {
         State.PENDING: frozenset({State.STARTING, State.WARMING, State.READY, State.STOPPED}),
-        State.STARTING: frozenset({State.WARMING, State.READY, State.UNHEALTHY, State.STOPPING}),
+        State.STARTING: frozenset(
+            {State.PENDING, State.WARMING, State.READY, State.UNHEALTHY, State.STOPPING}
+        ),
         State.WARMING: frozenset({State.READY, State.UNHEALTHY, State.STOPPING}),
         State.READY: frozenset({State.DRAINING, State.UNHEALTHY, State.STOPPING}),
         State.DRAINING: frozenset({State.DRAINED, State.READY, State.UNHEALTHY, State.STOPPING}),
@@ -97,6 +99,8 @@ class Instance(models.Model):
     """Revision of the pool that its agent was started with; 0: never started."""
     incarnation = models.CharField(max_length=64, blank=True)
     """Of the agent last heard of."""
+    ended_incarnation = models.CharField(max_length=64, blank=True)
+    """Of the agent that was ended last: what it said before is no news of its successor."""
     engine_version = models.CharField(max_length=60, blank=True)
     host = models.CharField(max_length=200, blank=True)
     pid = models.PositiveIntegerField(default=0)

@@ -9,9 +9,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from controlplane.fleet import failures
-from controlplane.fleet.agents import AgentClient, AgentError, Placement
+from controlplane.fleet.agents import AgentClient, AgentError, ClusterAwayError, Placement
 from controlplane.fleet.models import Instance, InstanceTransition, Pool
 from controlplane.fleet.services.rows import (
+    STATE_FIELDS,
     SYSTEM,
     WISH_FIELDS,
     FleetError,
@@ -69,12 +70,17 @@ def start_instance(*, instance: Instance, agents: AgentClient, actor: str = SYST
     """Place the agent of an instance that does not run; readiness is learnt from its reports.
 
     Does nothing if another process started it meanwhile. A failed placement
-    leaves the row ``unhealthy`` with the cause; it does not raise.
+    leaves the row ``unhealthy`` with the cause; it does not raise. Raises
+    :class:`ClusterAwayError` while nothing can be placed; the row waits then.
     """
+    agents.require_cluster()
     if not _claim_start(instance, actor):
         return instance
     try:
         agents.start(agent_config(instance), placement(instance.pool))
+    except ClusterAwayError as error:
+        change(instance, State.PENDING, cause=f"waits: {error}")
+        raise
     except AgentError as error:
         mark_unhealthy(instance=instance, cause=f"did not start: {error}", now=timezone.now())
     return instance
@@ -89,7 +95,9 @@ def begin_stop(*, instance: Instance, cause: str, now: datetime) -> Instance:
 @transaction.atomic
 def finish_stop(*, instance: Instance, now: datetime) -> Instance:
     """Its agent is gone: it stays stopped, or is started again where that is wanted."""
-    change(instance, State.STOPPED, cause=instance.cause, now=now)
+    instance.ended_incarnation = instance.incarnation
+    instance.become(State.STOPPED, cause=instance.cause, now=now)
+    store([instance], [*STATE_FIELDS, "ended_incarnation"])
     if instance.when_drained == WhenDrained.STOP:
         instance.accepting, instance.when_drained = True, WhenDrained.STAY
         store([instance], WISH_FIELDS)
@@ -179,6 +187,7 @@ def agent_config(instance: Instance) -> AgentConfig:
         engine=pool.engine,
         engine_args=pool.engine_args,
         kv_memory_bytes=pool.kv_memory_bytes,
+        host=settings.AGENT_HOST,
         link_secret=settings.LINK_SECRET,
         log_dir=str(settings.STATE_DIR / "logs"),
     )

@@ -11,11 +11,19 @@ from controlplane.fleet import selectors
 from controlplane.fleet.live_status import SeenStatus
 from controlplane.fleet.models import GatewayProcess, Instance
 from controlplane.fleet.reports import Limits, follow_report, follow_silence
-from controlplane.fleet.services.rows import store
+from controlplane.fleet.services.rows import STATE_FIELDS, store
 from engine_agents.messages import GatewayStatus
 
 FORGET_GATEWAYS_AFTER = timedelta(days=1)
-REPORTED_FIELDS = ["state", "cause", "changed_at", "incarnation", "engine_version", "host", "pid", "failures"]
+REPORTED_FIELDS = [
+    *STATE_FIELDS,
+    "incarnation",
+    "engine_version",
+    "host",
+    "pid",
+    "accepting",
+    "when_drained",
+]
 
 
 @transaction.atomic

@@ -32,7 +32,7 @@ def test_too_little_memory_is_said_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(preflight, "available_memory_bytes", lambda: 2 * 2**30)
-    with pytest.raises(StackError, match=r"2 engines need about 3\.9 GiB .* 2\.0 GiB are free.*ENGINES=1"):
+    with pytest.raises(StackError, match=r"2 engines need about 4\.3 GiB .* 2\.0 GiB are free.*ENGINES=1"):
         preflight.check_memory(2, 64 * 2**20)
 
 

@@ -7,14 +7,16 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from controlplane.fleet import services
 from controlplane.fleet.agents import FakeAgentClient
 from controlplane.fleet.live_status import SeenStatus
-from controlplane.fleet.models import GatewayProcess, Instance, Pool, TransitionError
+from controlplane.fleet.models import GatewayProcess, Instance, InstanceTransition, Pool, TransitionError
+from controlplane.fleet.progress import follow_operations
 from controlplane.fleet.reconciliation import QUARANTINE_AFTER, reconcile, restart_pause_s
 from controlplane.fleet.reports import Limits
-from controlplane.records.models import AuditEntry
+from controlplane.records.models import AuditEntry, Operation
 from engine_agents.messages import GatewayStatus
 from tests.controlplane import builders
 from tests.controlplane.builders import NOW
@@ -272,3 +274,180 @@ def test_gateways_are_listed_as_they_report_and_forgotten_in_the_end():
     services.sync_gateways([gateway(incarnation="b")], now=NOW + timedelta(seconds=5))
     row = GatewayProcess.objects.get()
     assert (row.gateway_id, row.incarnation, row.first_seen_at) == ("g-1", "b", NOW)
+
+
+# --------------------------------------------------------------- targets, restarts, deadlines
+
+
+def jobs(agents: FakeAgentClient, now: Any = NOW) -> str:
+    return reconcile(agents=agents, start_timeout_s=60, now=now)
+
+
+def test_a_pool_is_scaled_by_people_within_its_limits(chat_pool, agents):
+    services.scale_pool(pool=chat_pool, target=3, actor="ann")
+    assert chat_pool.instances.count() == chat_pool.target_instances == 3
+    Instance.objects.update(state=State.READY)
+    services.scale_pool(
+        pool=chat_pool, target=1, actor="ann", running={"chat-1": 9, "chat-2": 1, "chat-3": 0}
+    )
+    leaving = Instance.objects.filter(when_drained="stop").values_list("instance_id", flat=True)
+    assert set(leaving) == {"chat-2", "chat-3"}
+    services.scale_pool(pool=chat_pool, target=2, actor="ann")
+    assert Instance.objects.filter(accepting=True).count() == 2, "who is leaving is kept before one is added"
+    with pytest.raises(services.FleetError, match="may have 1 to 8"):
+        services.scale_pool(pool=chat_pool, target=9, actor="ann")
+
+
+def test_stopped_instances_come_back_before_new_ones_are_made(chat_pool):
+    builders.instance(of=chat_pool, state=State.STOPPED, failures=3)
+    rows = services.add_instances(pool=chat_pool, count=2, actor="ann")
+    assert [(row.instance_id, row.state, row.failures) for row in rows] == [
+        ("chat-1", "pending", 0),
+        ("chat-2", "pending", 0),
+    ]
+
+
+def test_a_restart_drains_ends_and_starts_with_the_pools_new_properties(chat_pool, agents):
+    row = builders.instance(of=chat_pool, pool_revision=1)
+    services.change_pool(pool=chat_pool, actor="ann", engine_args={"base_step_ms": 9.0})
+    services.restart_instance(instance=row, actor="ann")
+    assert state_of(row) == "draining"
+    sync(SeenStatus(builders.status(accepting=False), 0.0))
+    jobs(agents)
+    assert (state_of(row), row.when_drained, row.accepting) == ("starting", "stay", True)
+    assert row.pool_revision == 2
+    assert agents.started["chat-1"].engine_args == {"base_step_ms": 9.0}
+
+
+def test_last_words_of_an_ended_agent_are_no_news_of_its_successor(chat_pool, agents):
+    row = builders.instance(of=chat_pool, incarnation="chat-1-a")
+    services.stop_instance(instance=row, actor="ann")
+    jobs(agents)
+    services.release_instance(instance=Instance.objects.get(), actor="ann")
+    jobs(agents)
+    for last_words in ("ready", "stopping"):
+        sync(SeenStatus(builders.status(state=last_words), 0.5))
+        assert state_of(row) == "starting"
+    sync(SeenStatus(builders.status(incarnation="chat-1-b"), 0.0))
+    assert state_of(row) == "ready"
+
+
+def test_an_agent_that_ends_by_itself_is_unhealthy_and_started_again(chat_pool, agents):
+    row = builders.instance(of=chat_pool)
+    sync(SeenStatus(builders.status(state="stopping"), 0.0))
+    assert (state_of(row), row.cause) == ("unhealthy", "its agent ended by itself")
+
+
+def test_a_drain_past_its_deadline_waits_or_ends_the_engine_as_chosen(chat_pool, agents):
+    for name, choice in (("chat-1", "wait"), ("chat-2", "recompute")):
+        row = builders.instance(name, of=chat_pool)
+        services.drain_instance(instance=row, actor="ann", deadline_s=60, on_deadline=choice)
+    late = timezone.now() + timedelta(seconds=61)
+    jobs(agents)
+    assert set(Instance.objects.values_list("state", flat=True)) == {"draining"}
+    jobs(agents, late)
+    assert Instance.objects.get(instance_id="chat-1").state == "draining"
+    second = Instance.objects.get(instance_id="chat-2")
+    assert (second.state, second.accepting) == ("starting", False), "it comes back drained"
+
+
+@pytest.mark.parametrize(("deadline_s", "choice"), [(-1.0, "wait"), (1e9, "wait"), (1.0, "explode")])
+def test_a_bad_deadline_is_refused(chat_pool, deadline_s, choice):
+    row = builders.instance(of=chat_pool)
+    with pytest.raises(services.FleetError):
+        services.drain_instance(instance=row, actor="ann", deadline_s=deadline_s, on_deadline=choice)
+
+
+def test_every_transition_is_kept_with_cause_time_and_actor(chat_pool, agents):
+    services.add_instances(pool=chat_pool, count=1, actor="ann", reason="launch")
+    jobs(agents)
+    sync(SeenStatus(builders.status(), 0.0))
+    services.drain_instance(instance=Instance.objects.get(), actor="bob", reason="disk")
+    kept = InstanceTransition.objects.order_by("id").values_list("previous", "state", "cause", "actor")
+    assert list(kept) == [
+        ("", "pending", "launch", "ann"),
+        ("pending", "starting", "placing its agent", "system:fleet"),
+        ("starting", "ready", "its agent is ready", "system:fleet"),
+        ("ready", "draining", "disk", "bob"),
+    ]
+
+
+def test_without_a_cluster_nothing_is_judged_placed_or_counted_as_failed(chat_pool, agents):
+    services.add_instances(pool=chat_pool, count=1, actor="ann")
+    dead = builders.instance("chat-9", of=chat_pool, state=State.UNHEALTHY, failures=1)
+    agents.cluster_problem = "Ray's head does not answer"
+    agents.start_problems["chat-9"] = "gone"
+    later = NOW + timedelta(hours=1)
+    assert jobs(agents, later) == "Ray's head does not answer"
+    assert dict(Instance.objects.values_list("instance_id", "state")) == {
+        "chat-1": "pending",
+        "chat-9": "unhealthy",
+    }
+    agents.cluster_problem = ""
+    assert jobs(agents, later) == ""
+    assert (state_of(dead), dead.failures) == ("starting", 1)
+
+
+def test_an_engine_told_to_end_is_drained_and_started_again(chat_pool, agents):
+    row = builders.instance(of=chat_pool)
+    sync(SeenStatus(builders.status(accepting=False, leaving=True, running=2), 0.0))
+    assert (state_of(row), row.accepting, row.when_drained) == ("draining", False, "restart")
+
+
+def test_operations_tell_how_far_a_drain_is_and_end_with_it(chat_pool, agents):
+    row = builders.instance(of=chat_pool)
+    services.drain_instance(instance=row, actor="ann")
+    operation = Operation.objects.get(operation_id=row.operation_id)
+    for left, done in ((4, 0), (1, 3)):
+        follow_operations(reports={"chat-1": builders.status(running=left)}, now=timezone.now())
+        operation.refresh_from_db()
+        assert (operation.done, operation.total, operation.state) == (done, 4, "running")
+    sync(SeenStatus(builders.status(accepting=False), 0.0))
+    Instance.objects.update(changed_at=timezone.now())
+    follow_operations(reports={}, now=timezone.now())
+    operation.refresh_from_db()
+    assert (operation.state, operation.done) == ("succeeded", 4)
+
+
+def test_undraining_cancels_the_drain(chat_pool):
+    row = builders.instance(of=chat_pool)
+    services.drain_instance(instance=row, actor="ann", deadline_s=5, on_deadline="recompute")
+    operation_id = row.operation_id
+    services.undrain_instance(instance=row, actor="bob")
+    assert Operation.objects.get(operation_id=operation_id).state == "cancelled"
+    assert (row.drain_deadline_at, row.on_deadline, row.operation_id) == (None, "wait", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"engine_args": {"model": "x"}}, "engine_args"),
+        ({"engine_args": ["x"]}, "engine_args"),
+        ({"engine_args": {"--tp": 1}}, "engine_args"),
+        ({"resources": {"num_gpus": -1}}, "resources"),
+        ({"resources": {"GPU": 1}}, "resources"),
+        ({"resources": {"num_cpus": "two"}}, "resources"),
+        ({"node_labels": {"zone": 1}}, "node_labels"),
+        ({"python": "python3"}, "python"),
+        ({"kv_memory_bytes": 5}, "kv_memory_bytes"),
+    ],
+)
+def test_what_cannot_stand_in_a_pool_is_refused_by_field(chat_pool, changes, field):
+    with pytest.raises(ValidationError) as caught:
+        services.change_pool(pool=chat_pool, actor="ann", **changes)
+    assert field in caught.value.message_dict
+
+
+def test_a_quarantined_instance_is_released_by_a_person(chat_pool, agents):
+    row = builders.instance(of=chat_pool, state=State.QUARANTINED, failures=5)
+    services.release_instance(instance=row, actor="ann")
+    assert (state_of(row), row.failures) == ("pending", 0)
+
+
+def test_a_pool_is_deleted_only_when_nothing_of_it_runs(chat_pool):
+    row = builders.instance(of=chat_pool)
+    with pytest.raises(services.FleetError, match="chat-1"):
+        services.delete_pool(pool=chat_pool, actor="ann")
+    Instance.objects.filter(pk=row.pk).update(state=State.STOPPED)
+    services.delete_pool(pool=chat_pool, actor="ann")
+    assert not Pool.objects.exists()
