@@ -26,6 +26,8 @@ from controlplane.scheduling.snapshot import ClassRule
 REFRESH_S = 1.0
 """Pools and classes are read so often; the active policies are looked at in every tick."""
 PATIENCE_S = 0.1
+SLOW_S = 1.0
+"""A reading that takes longer is told; shorter ones only cost a tick its freshness."""
 LONGEST_PAUSE_S = 2.0
 """Between two attempts at a database that is away."""
 DATABASE = "database"
@@ -56,6 +58,7 @@ class ViewReader:
         self._backoff = Backoff(longest_s=LONGEST_PAUSE_S)
         self._last = View()
         self._reading: Future[View] | None = None
+        self._asked_at_s = 0.0
 
     def latest(self, *, now_s: float, now: datetime) -> View:
         """The present reading where it can be had at once, else the last. Never raises for an outage."""
@@ -64,12 +67,13 @@ class ViewReader:
             if self._backoff.waits(DATABASE, now_s=now_s):
                 return replace(self._last, requested=())
             patience_s = PATIENCE_S
-            last = self._last
+            last, self._asked_at_s = self._last, now_s
             self._reading = self._executor.submit(lambda: self._read(last, now_s, now))
         try:
             self._last = self._reading.result(patience_s)
         except TimeoutError:
-            self._degraded.failed(DATABASE, "does not answer in time", wall_s=now.timestamp())
+            if now_s - self._asked_at_s > SLOW_S:
+                self._degraded.failed(DATABASE, "does not answer in time", wall_s=now.timestamp())
             return replace(self._last, requested=())
         except DatabaseError as error:
             self._reading = None

@@ -120,3 +120,11 @@ def production_check(state_dir: Path, **changes: str) -> subprocess.CompletedPro
         text=True,
         timeout=120,
     )
+
+
+def test_postgresql_gives_up_locks_and_idle_transactions_unless_told_otherwise():
+    plain = env.parse_database_url("postgresql://h/n")["OPTIONS"]["options"]
+    assert "lock_timeout" in plain
+    assert "idle_in_transaction_session_timeout" in plain
+    told = env.parse_database_url("postgresql://h/n?options=-c%20lock_timeout%3D1")["OPTIONS"]["options"]
+    assert told == "-c lock_timeout=1"
