@@ -42,9 +42,7 @@ def limit_use(limits: Iterable[LimitTerms]) -> list[LimitUse]:
     wanted = [(terms, *pair) for terms in limits for pair in _set_limits(terms)]
     counters = [counter_name(name, terms.subject) for terms, name, _ in wanted]
     try:
-        values = _read(
-            [(name, terms_name) for name, (_, terms_name, _) in zip(counters, wanted, strict=True)]
-        )
+        values = _read(counters)
     except (redis_client.RedisError, OSError):
         values = {}
     return [
@@ -77,10 +75,9 @@ def _read(counters: list[str]) -> dict[str, dict[str, Any]]:
     """Per counter what Redis has, and Redis's own time in ms under ``now``."""
     pipeline = redis_client.shared(timeout_s=TIMEOUT_S).pipeline(transaction=False)
     pipeline.time()
-    named = [
-        (name, "slots:" if limit == "concurrent_requests" else "rate:") for name, limit in counters if name
-    ]
-    for name, kind in named:
+    named = [name for name in counters if name]
+    for name in named:
+        kind = "slots:" if name.startswith("open:") else "rate:"
         pipeline.hgetall(redis_client.key(f"{PREFIX}{kind}{name}"))
     (seconds, micros), *rows = pipeline.execute()
     now_ms = seconds * 1000 + micros / 1000
