@@ -444,6 +444,9 @@ class InstanceStatus(Message):
     seen: dict[str, int]
     """Per gateway incarnation: highest ``Add.seq`` taken into account in this report."""
     lease_epoch: int
+    """Highest heard of; commands of older ones are refused …"""
+    refused_epochs: int = 0
+    """… and counted here."""
     kv_bytes_per_token: int = 0
     pid: int = 0
     host: str = ""

@@ -277,6 +277,7 @@ class AgentServer:
             migration_slots=self.config.migration_slots,
             seen=seen,
             lease_epoch=self.lease_epoch,
+            refused_epochs=self.counters.get("stale_epochs", 0),
             kv_bytes_per_token=info.kv_bytes_per_token,
             pid=os.getpid(),
             host=socket.gethostname(),
