@@ -3,12 +3,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from console import health
+from console import health, metrics
 
 urlpatterns = [
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
+    path("", include((metrics.urlpatterns, "metrics"))),
     path("api/v1/", include("console.api.urls")),
     path("", include("console.dashboard.urls")),
 ]

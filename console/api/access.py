@@ -167,6 +167,8 @@ MATRIX: Final[dict[str, Row]] = {
     "tokens": {"get": administer_own(scopes.ACCOUNTS), "post": administer_own(scopes.ACCOUNTS)},
     "token-revoke": {"post": administer_own(scopes.ACCOUNTS)},
     "schema": {"get": ACCOUNT},
+    "metrics": {"get": Access(LOOKERS, scopes.METRICS)},
+    "metrics-targets": {"get": Access(LOOKERS, scopes.METRICS)},
 }
 
 

@@ -145,4 +145,6 @@ CALLS: dict[tuple[str, str], Call] = {
     ("webhook-deliveries", "get"): Call("webhooks/999999/deliveries", None, 404),
     ("audit", "get"): Call("audit"),
     ("schema", "get"): Call("schema"),
+    ("metrics", "get"): Call("/metrics"),
+    ("metrics-targets", "get"): Call("/metrics/targets"),
 }

@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
 
+from console import metrics
 from console.accounts import scopes
 from console.accounts.models import MachineToken
 from console.accounts.principals import Principal
@@ -28,12 +29,13 @@ ALL_SCOPES = tuple(scopes.MEANINGS)
 
 
 def call(client: Client, method: str, path: str, body: object, **extra):
-    return getattr(client, method)(f"/api/v1/{path}", data=body, content_type="application/json", **extra)
+    place = path if path.startswith("/") else f"/api/v1/{path}"
+    return getattr(client, method)(place, data=body, content_type="application/json", **extra)
 
 
 def offered() -> set[tuple[str, str]]:
     found = set()
-    for route in urls.urlpatterns:
+    for route in [*urls.urlpatterns, *metrics.urlpatterns]:
         view = getattr(route.callback, "view_class", None)
         if view is not None:
             found |= {(route.name, method) for method in METHODS if hasattr(view, method)}
