@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from controlplane import redis_client
+from controlplane.fleet import jobs_status
 from controlplane.rebalancing.selectors import loop_status
 from controlplane.rebalancing.types import LoopStatus
 
@@ -48,6 +49,11 @@ CONSEQUENCES: dict[str, Consequence] = {
         works="open streams, new requests, manual reading of everything",
         on_hold="migrations, drains, changes of an instance's state",
         do="look at the worker of the queue 'loop'; another one leads within seconds when there is one",
+    ),
+    "ray": Consequence(
+        works="all engines and streams, migrations, drains",
+        on_hold="starting and ending of engines; rows wait in pending or stopping",
+        do="the embedded one is restarted; of a cluster of yours, bring the head back",
     ),
     "agents": Consequence(
         works="everything on the other instances; streams of these go on or are recovered",
@@ -96,15 +102,17 @@ _onsets = Onsets()
 def degradations(now: datetime, onsets: Onsets = _onsets) -> list[Degraded]:
     """Everything that is degraded now; empty when all is well. Never raises, takes a second at most."""
     seen: dict[str, str] = {}
+    found: list[Degraded] = []
     status: LoopStatus | None = None
     if problem := redis_client.problem():
         seen["redis"] = problem
     else:
         status, seen["loop"] = _loop(now)
+        found = _ray()
     seen["database"] = _database_problem()
     failing = {part: reason for part, reason in seen.items() if reason}
     since = onsets.note(failing, now)
-    found = [_degraded(part, reason, since[part]) for part, reason in failing.items()]
+    found += [_degraded(part, reason, since[part]) for part, reason in failing.items()]
     if status is not None and "loop" not in failing:
         found += [
             _degraded(each.part, each.reason, datetime.fromtimestamp(each.since_s, tz=UTC))
@@ -124,6 +132,18 @@ def _loop(now: datetime) -> tuple[LoopStatus | None, str]:
     age_s = now.timestamp() - status.last_tick_at_s
     limit_s = max(LOOP_SILENT_S, settings.LEASE_TTL_MS / 1000 + 3 * status.interval_ms / 1000)
     return status, f"no tick for {age_s:.0f} s" if age_s > limit_s else ""
+
+
+def _ray() -> list[Degraded]:
+    """What the worker ``jobs`` says of Ray; nothing where it never said anything."""
+    try:
+        status = jobs_status.read()
+    except (redis_client.RedisError, OSError, msgspec.DecodeError):
+        return []
+    if status is None or not status.problem:
+        return []
+    since = datetime.fromtimestamp(status.since_s, tz=UTC) if status.since_s else None
+    return [_degraded("ray", status.problem, since)]
 
 
 def _database_problem() -> str:

@@ -31,6 +31,7 @@ from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
 from controlplane.rebalancing.patience import Patience
 from controlplane.records.history import roll_up
 from controlplane.records.services import delete_requests_before
+from controlplane.records.usage import delete_usage_before
 
 STAND_BY_S = 1.0
 """Between two looks of a worker at whether somebody leads."""
@@ -99,11 +100,13 @@ def lead() -> str:
 
 @shared_task(ignore_result=True)
 def delete_expired_history() -> None:
-    """Retention of rounds, migrations and request records."""
-    limit = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
+    """Retention of rounds, migrations, traces, request records and usage."""
+    now = timezone.now()
+    limit = now - timedelta(days=settings.RETENTION_DAYS)
     services.delete_history_before(limit)
     services.delete_traces_before(limit)
     delete_requests_before(limit)
+    delete_usage_before((now - timedelta(days=settings.USAGE_RETENTION_DAYS)).date())
 
 
 @shared_task(ignore_result=True)

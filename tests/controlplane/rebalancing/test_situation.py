@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from django.db import OperationalError
 
+from controlplane.fleet import jobs_status
+from controlplane.fleet.jobs_status import FleetStatus
 from controlplane.rebalancing import situation
 from controlplane.rebalancing.situation import Onsets, degradations
 from controlplane.rebalancing.types import Degradation, LoopStatus
@@ -81,3 +83,10 @@ def test_a_database_that_is_away_is_told_and_heals(live_redis, monkeypatch):
         (found,) = degradations(NOW, onsets)
         assert (found.part, found.reason, found.since) == ("database", "database is locked", NOW)
     assert degradations(NOW, onsets) == []
+
+
+def test_what_the_jobs_say_of_ray_is_passed_on(live_redis):
+    loop_says(live_redis)
+    jobs_status.write(FleetStatus(at_s=NOW.timestamp(), problem="the head is away", since_s=NOW.timestamp()))
+    (found,) = degradations(NOW, Onsets())
+    assert (found.part, found.reason, found.since) == ("ray", "the head is away", NOW)
