@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from controlplane.gateway import errors, operator
 from controlplane.gateway.admission import Admission, Caller
@@ -72,6 +73,8 @@ class Door:
         self._admission, self._health = admission, health
         self._clock, self._wall = clock, wall_clock
         self.care = care or StreamCare(clock)
+        self.input_problem: Callable[[Sequence[Any]], Awaitable[str]] | None = None
+        """``FrontHalf.input_problem``, once that is there."""
         self.operator_answer: Callable[[Headers], bytes | None] | None = None
         """For the console while Redis is away; ``None`` as an answer: the caller is not the console."""
 
@@ -112,6 +115,13 @@ class Door:
             raise RefusedError(errors.NOT_FOUND)
         await reply.whole(200, answer, [])
 
+    async def _check_input(self, envelope: Envelope) -> None:
+        """Many items are looked at a few at a time: vLLM's own check tries every form on each of them."""
+        if envelope.input_items and self.input_problem is not None:
+            problem = await self.input_problem(envelope.input_items)
+            if problem:
+                raise RefusedError(errors.out_of_range("input", problem))
+
     def _health_answer(self) -> tuple[int, dict[str, object]]:
         health = self._health()
         return (200 if health.get("status") == "ok" else 503), health
@@ -126,6 +136,7 @@ class Door:
         if scope["method"] == "POST":
             body = await read_body(scope["headers"], receive)
             envelope = read_envelope(body)
+            await self._check_input(envelope)
             receive = replay(body, receive)
         ticket = await self._admission.admit(identity, envelope)
         reply.headers.extend(ticket.headers)

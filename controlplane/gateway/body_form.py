@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 MAX_DEPTH = 64
+MAX_PARTS = 10_000
+"""Values in one body, where a list of numbers is one: each may cost the reader's checks a tenth of a ms."""
 MAX_REPETITIONS = 10_000
 """Largest count in a schema or a regular expression: repetitions are unrolled when it is compiled."""
 MAX_PATTERN_CHARACTERS = 2_000
@@ -23,6 +25,7 @@ TELLING_KEYS = re.compile(
     rb'|priority|service_tier|stop|tools|response_format|structured_outputs)"\s*:'
 )
 """Keys of which two readers must never see different values."""
+TOKEN_KEYS = frozenset({"prompt", "tokens", "stop_token_ids", "allowed_token_ids"})
 COUNTING_KEYS = frozenset(
     {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties", "minContains"}
 )
@@ -41,6 +44,8 @@ def problem(body: bytes) -> str:
     opened = body.count(b"{") + body.count(b"[")
     if opened > MAX_DEPTH and depth_of(_anything.decode(body)) > MAX_DEPTH:
         return f"it is nested deeper than {MAX_DEPTH} levels"
+    if body.count(b",") > MAX_PARTS and has_too_many_parts([_anything.decode(body)]):
+        return f"it has more than {MAX_PARTS} parts"
     keys = TELLING_KEYS.findall(body)
     return _duplicate(body) if len(set(keys)) != len(keys) else ""
 
@@ -69,6 +74,29 @@ def depth_of(value: Any) -> int:
             return depth
         level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
     return MAX_DEPTH + 1
+
+
+def has_too_many_parts(value: Any) -> bool:
+    left, parts = [value], 0
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            inner = [each for name, each in item.items() if name not in TOKEN_KEYS or not _are_tokens(each)]
+        else:
+            inner = item
+        parts += len(inner)
+        if parts > MAX_PARTS:
+            return True
+        left.extend(each for each in inner if isinstance(each, dict | list))
+    return False
+
+
+def _are_tokens(value: Any) -> bool:
+    """A list of numbers, or of such lists."""
+    if not isinstance(value, list):
+        return False
+    lists = value if value and isinstance(value[0], list) else [value]
+    return all(isinstance(each, list) and all(type(token) is int for token in each) for each in lists)
 
 
 def schema_problem(value: Any) -> str:

@@ -18,6 +18,8 @@ MAX_STOP_CHARACTERS = 4_096
 """Of all stop strings together: each is looked for in every token's text."""
 MAX_SCHEMA_BYTES = 128 * 2**10
 """Of tools, a response format or structured outputs: they are compiled before anything is generated."""
+FEW_ITEMS = 16
+"""Up to so many input items are left to vLLM's own check, whatever they are."""
 BYTES_PER_TOKEN = 4
 """Of English text; only for what is set aside before the tokenizer has counted."""
 
@@ -41,6 +43,8 @@ class Envelope:
     """Output tokens asked for, per choice; ``None`` where the client did not say."""
     choices: int = 1
     body_bytes: int = 0
+    input_items: tuple[Any, ...] = ()
+    """Of ``/v1/responses``, where they are many: see ``FrontHalf.input_problem``."""
 
     @property
     def likely_prompt_tokens(self) -> int:
@@ -66,6 +70,7 @@ class _Fields(msgspec.Struct):
     response_format: msgspec.Raw = _NULL
     structured_outputs: msgspec.Raw = _NULL
     text: msgspec.Raw = _NULL
+    input: msgspec.Raw = _NULL
 
 
 _fields = msgspec.json.Decoder(_Fields)
@@ -99,7 +104,14 @@ def read_envelope(body: bytes) -> Envelope:
         max_tokens=next((number for each in asked if (number := _whole(each)) is not None), None),
         choices=max(1, _whole(fields.n) or 1),
         body_bytes=len(body),
+        input_items=_many_items(bytes(fields.input)) if fields.input is not _NULL else (),
     )
+
+
+def _many_items(raw: bytes) -> tuple[Any, ...]:
+    if not raw.startswith(b"[") or raw.count(b",") < FEW_ITEMS:
+        return ()
+    return tuple(_anything.decode(raw))
 
 
 def _whole(value: Any) -> int | None:

@@ -220,6 +220,8 @@ class Link:
             sent_s = self._clock()
             self.send(hello)
             await asyncio.sleep(HELLO_INTERVAL_S)
+            # While this process stood still it heard nothing: that is no silence of the agent's.
+            self._heard_s += max(0.0, self._clock() - sent_s - 2 * HELLO_INTERVAL_S)
             silent_s = self._clock() - self._heard_s
             if silent_s > SILENCE_LIMIT_S:
                 self.lose(f"silent for {silent_s:.1f} s")

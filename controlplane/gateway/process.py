@@ -131,6 +131,7 @@ class GatewayProcess:
         self.gateway = gateway
         self._watch = self._watch_tenancy(gateway)
         self._start_tasks(gateway)
+        self.door.input_problem = getattr(gateway.front, "input_problem", None)
         self.door.inner = gateway.front.app
 
     def _start_tasks(self, gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from typing import Protocol
 
 from controlplane.gateway.admission import Caller
@@ -35,6 +36,9 @@ HOLDS_PER_WALK = 8
 """A walk along the queue ends after so many requests that nobody takes."""
 INTERRUPTED_RANK = -1
 """Requests that lost their instance go before all classes: their clients see a pause."""
+RELINK_GRACE_S = 1.0
+"""So long after the last link broke new requests are still taken, to wait for a new one."""
+NO_ENGINE = "No engine instance is ready to serve this model. Try again."
 NO_ROOM = "no instance has room for it"
 
 Rejected = tuple[LiveRequest, int, str]
@@ -62,6 +66,8 @@ class Router:
         self._waiting: dict[str, LiveRequest] = {}
         self._seq = 0
         self._snapshot: ClusterSnapshot | None = None
+        self._reached_s = -inf
+        """When an instance could be used last."""
 
     def __len__(self) -> int:
         """Requests that wait here."""
@@ -133,6 +139,12 @@ class Router:
         """Its link is gone, and with it whatever was on its way there."""
         self._ledger.forget(instance_id)
         self.changed()
+
+    def engines_within_reach(self, now_s: float) -> bool:
+        """Whether any instance can be used, or could a moment ago: links that broke are made anew at once."""
+        if self._links.usable():
+            self._reached_s = now_s
+        return now_s - self._reached_s < RELINK_GRACE_S
 
     def pump(self, now_s: float) -> list[Rejected]:
         """Walk the queue; returns what must not wait any longer."""
@@ -237,11 +249,22 @@ class Router:
 
     def _expired(self, now_s: float) -> list[Rejected]:
         engines_ready = bool(self._links.usable())
+        if not self.engines_within_reach(now_s):
+            came_since = [live for live in self._waiting.values() if self._came_in_vain(live)]
+            for live in came_since:
+                self.remove(live)
+            if came_since:
+                return [(live, 503, NO_ENGINE) for live in came_since]
         overdue = [(live, live.give_up(now_s, engines_ready)) for live in self._waiting.values()]
         rejected = [(live, live.give_up_status, reason) for live, reason in overdue if reason]
         for live, _, _ in rejected:
             self.remove(live)
         return rejected
+
+    def _came_in_vain(self, live: LiveRequest) -> bool:
+        """It came after the last instance had gone. Those that waited before, or run, are waited with."""
+        since_s = live.queued_since_s
+        return live.lost_at_s is None and since_s is not None and since_s >= self._reached_s > -inf
 
     def _current_snapshot(self, now_s: float) -> ClusterSnapshot:
         known = self._snapshot

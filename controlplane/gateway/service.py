@@ -18,7 +18,7 @@ from controlplane.gateway.latency import LatencyWindow
 from controlplane.gateway.links import Links
 from controlplane.gateway.live_requests import LiveRequest, current_call
 from controlplane.gateway.recovery import GiveUp, Recovery
-from controlplane.gateway.routing import Rejected, Router
+from controlplane.gateway.routing import NO_ENGINE, Rejected, Router
 from controlplane.records.types import FinishedRequest
 from engine_agents.messages import (
     Adopted,
@@ -41,7 +41,6 @@ MAX_QUEUED = 2_000
 MAX_OPEN = 10_000
 FULL = "This gateway is full: too many requests wait or run. Try again."
 SHED = "The fleet is overloaded, and this request gave way to one of a higher class or of another tenant."
-NO_ENGINE = "No engine instance is ready to serve this model. Try again."
 
 
 class Gateway:
@@ -71,7 +70,7 @@ class Gateway:
     # ---------------------------------------------------------------- from the front half
 
     def check_admission(self, count: int) -> None:
-        if not self.links.usable():
+        if not self.router.engines_within_reach(self._clock()):
             raise AdmissionRefusedError(503, NO_ENGINE)
         if len(self._lives) + count > MAX_OPEN:
             raise AdmissionRefusedError(503, FULL)

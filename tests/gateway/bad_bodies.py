@@ -22,12 +22,12 @@ FIELDS = (
     "suffix", "logit_bias", "presence_penalty", "frequency_penalty", "repetition_penalty", "priority",
     "stream_options", "service_tier", "min_tokens", "stop_token_ids", "bad_words", "response_format",
     "structured_outputs", "tools", "tool_choice", "truncate_prompt_tokens", "user", "add_special_tokens",
-    "cache_salt", "request_id", "allowed_token_ids", "use_beam_search", "prompt_embeds",
+    "cache_salt", "request_id", "allowed_token_ids", "prompt_embeds",
     "kv_transfer_params", "vllm_xargs", "chat_template", "documents", "chat_template_kwargs",
     "reasoning_effort", "parallel_tool_calls", "instructions", "text", "include", "previous_response_id",
     "metadata", "background", "store", "session_id", "length_penalty", "mm_processor_kwargs",
 )  # fmt: skip
-"""Fields for log-probabilities are left out: the simulated engine has none to give."""
+"""Fields for log-probabilities (beam search among them) are left out: the simulated engine has none."""
 
 INNER = (*FIELDS, "type", "role", "content", "regex", "schema", "json_schema", "name", "")
 

@@ -37,6 +37,9 @@ class TestEnvelope:
             (b'{"stop": [' + b'"a",' * 64 + b'"a"]}', "stop: at most 64, got 65"),
             (b'{"stop": "' + b"a" * 5000 + b'"}', "at most 4096 characters"),
             (b'{"bad_words": [' + b'"a",' * 64 + b'"a"]}', "bad_words: at most 64"),
+            (b'{"messages": [' + b"5," * 20_000 + b"5]}", "more than 10000 parts"),
+            (b'{"tokens": [' + b'"a",' * 20_000 + b"5]}", "more than 10000 parts"),
+            (b'{"vllm_xargs": {' + b",".join(b'"%d": 1' % i for i in range(20_000)) + b"}}", "10000 parts"),
             (b'{"n": 129}', "n: must be at most 128"),
             (b'{"n": ' + b"9" * 30 + b"}", "n: must be at most 128"),
             (b'{"prompt": [' + b'"a",' * 256 + b'"a"]}', "prompt: at most 256"),
@@ -63,6 +66,7 @@ class TestEnvelope:
             b'{"messages": [{"n": 1}, {"n": 2}]}',
             b'{"prompt": [' + b"1," * 100_000 + b"1]}",
             b'{"structured_outputs": {"regex": "[a-z]{1,20}-[0-9]{4}"}}',
+            b'{"prompt": "' + b"one, two, " * 50_000 + b'"}',
         ],
     )
     def test_what_is_merely_unusual_passes(self, body: bytes) -> None:
@@ -167,6 +171,25 @@ def test_nor_do_some_hundreds_at_real_engines(engines: Fleet) -> None:
     engines.wait_for(lambda: sum(agent.engine.load().used_blocks for agent in engines.agents.values()) == 0)
     assert engines.gateway.links.usable() == {"v1", "v2"} and is_well(engines)
     assert engines.gateway.journal.counters["recoveries"] == recovered
+
+
+@pytest.mark.engine
+def test_bad_input_items_hold_nobody_up(agents: Fleet) -> None:
+    """Five thousand of them took vLLM's check eight seconds, in which nothing else was served."""
+    fine = {"role": "user", "content": "x"}
+    bad = [
+        {"input": [fine] * 40 + [odd] * 4000}
+        for odd in (5, {}, {"type": "x"}, {"role": "user", "content": [5]})
+    ]
+    bodies = [BadBody("/v1/responses", json.dumps({"model": MODEL, **each}).encode()) for each in bad]
+    good = BadBody(
+        "/v1/responses", json.dumps({"model": MODEL, "input": [fine] * 40, "max_output_tokens": 2}).encode()
+    )
+    before = time.process_time()
+    answers = asyncio.run_coroutine_threadsafe(ask_all(agents, [*bodies, good]), agents.loop.loop).result(120)
+    assert time.process_time() - before < 5.0
+    assert [status for status, _ in answers] == [400, 400, 400, 400, 200]
+    assert b"item 4" in answers[0][1]
 
 
 @pytest.mark.engine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import socket
 import threading
 import time
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.engine
 
 KEY = {"Authorization": "Bearer good-key"}
 SLOW = {"base_step_ms": 10.0}
+EPOCHS = itertools.count(1)
 
 
 @pytest.fixture
@@ -49,8 +52,6 @@ def watchful(fleet: Fleet) -> Iterator[Fleet]:
 
 
 def text_of(body: bytes) -> str:
-    import json
-
     events = [line[6:] for line in body.decode().split("\n") if line.startswith("data: {")]
     return "".join(choice["text"] for event in events for choice in json.loads(event)["choices"])
 
@@ -110,9 +111,9 @@ class TestKeepAlive:
 
 
 def drain(fleet: Fleet, *, accepting: bool) -> None:
-    fleet.moves = getattr(fleet, "moves", 0) + 1
+    epoch = next(EPOCHS)
     for agent in fleet.agents.values():
-        fleet.loop.call(agent.set_accepting, accepting, fleet.moves)
+        fleet.loop.call(agent.set_accepting, accepting, epoch)
     view = fleet.process.view
     fleet.wait_for(lambda: all(each.status.accepting == accepting for each in view.seen(time.monotonic())))
 
@@ -136,7 +137,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 class TestSlowReaders:
     def test_they_are_cut_off_and_nobody_else_notices(self, agents: Fleet, watchful: Fleet, client) -> None:
-        body = b'{"model": "tiny", "prompt": "x", "max_tokens": 1900, "n": 6, "ignore_eos": true, "stream": true}'
+        body = b'{"model": "tiny", "n": 6, "prompt": "x", "max_tokens": 1900, "stream": true}'
         head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good-key\r\n"
         head += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         readers = [open_socket(agents, 4096) for _ in range(4)]
