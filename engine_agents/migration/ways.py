@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 SHM, NIXL, WITH_MESSAGES = "shm", "nixl", ""
 CHOICES = {"auto": (SHM, NIXL), "shm": (SHM,), "nixl": (NIXL,), "zmq": ()}
 SLOTS = 8
+TAIL_BLOCKS = 2
+"""What COMMIT brings at most as a rule: a full block and one that is not."""
 KNOWN_ARENAS = 64
 """Of other agents, kept mapped."""
 
@@ -89,7 +91,7 @@ class Ways:
     def _own_arena(self, block_bytes: int) -> Arena | None:
         if self._arena is None:
             try:
-                self._arena = Arena(max(CHUNK_BYTES, block_bytes), SLOTS)
+                self._arena = Arena(max(CHUNK_BYTES, TAIL_BLOCKS * block_bytes), SLOTS)
             except OSError as error:
                 logger.warning("no memory to share, blocks travel with the messages: %s", error)
                 self._allowed = ()

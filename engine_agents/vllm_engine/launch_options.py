@@ -63,8 +63,10 @@ def _defaults(on_gpu: bool) -> dict[str, Any]:
     defaults: dict[str, Any] = {"dtype": "auto", "max_num_seqs": 64, "seed": 0, "use_tqdm_on_load": False}
     if not on_gpu:
         # Small prefill chunks keep the others' token rate; nothing is gained by capturing graphs.
+        # Small blocks (the kernels want multiples of 32) keep the last stage of a move short.
         defaults |= {
             "dtype": "float32",
+            "block_size": 32,
             "enforce_eager": True,
             "max_num_batched_tokens": 512,
             "max_num_seqs": 32,

@@ -1,7 +1,8 @@
-"""Pay for first uses before any client does: logprobs, penalties, seeded and filtered sampling.
+"""Pay for first uses before any client does: logprobs, penalties, seeded and filtered sampling, memory.
 
 Their first use loads kernels and allocates masks, which stalls an engine for up to
-two seconds. Runs on the engine's thread, before it is ready.
+two seconds, and the system gives main memory only when it is first written to.
+Runs on the engine's thread, before it is ready.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def warm_up(engine: EngineThread) -> None:
             if not together:
                 _finish(engine)
         _finish(engine)
+    engine.states.touch_memory()
     engine.scheduler.kv_cache_manager.reset_prefix_cache()
     engine.counters.steps = engine.counters.tokens = 0
     engine.counters.seconds = 0.0

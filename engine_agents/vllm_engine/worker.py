@@ -81,6 +81,12 @@ class RequestStates:
         """Raises ``ValueError`` when the cache is not laid out by blocks."""
         return BlockStore(self._runner.kv_caches, num_blocks)
 
+    def touch_memory(self) -> None:
+        """Have the system give the whole KV cache now, not block by block while tokens are made."""
+        if self.device.type == "cpu":
+            for cache in self._runner.kv_caches:
+                cache.zero_()
+
     def generator_state(self, request_id: str) -> bytes:
         """State of the request's own generator; empty if it has none (yet)."""
         state = self._runner.requests.get(request_id)

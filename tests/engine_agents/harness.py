@@ -99,6 +99,7 @@ class BareGateway:
         self.refused: dict[str, Refused] = {}
         self.preempted: list[str] = []
         self.adopted: list[Adopted] = []
+        self.refused_adoptions: list[str] = []
         self.ready: dict[str, Ready] = {}
         self.heartbeats: dict[str, Heartbeat] = {}
         self.owner: dict[str, int] = {}
@@ -284,6 +285,7 @@ class BareGateway:
 
     def _adopt(self, adopted: Adopted) -> Message | None:
         if adopted.engine_id in self.revoked:
+            self.refused_adoptions.append(adopted.engine_id)
             return Abort(engine_ids=[adopted.engine_id])
         self.adopted.append(adopted)
         request_id, dispatch = split_engine_id(adopted.engine_id)

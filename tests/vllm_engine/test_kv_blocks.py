@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -98,3 +101,37 @@ def test_blocks_of_a_cuda_cache_come_and_go_by_way_of_the_host(dtype):
     assert data == BlockStore(layers("cpu", dtype), BLOCKS).gather([7, 2])
     for before, after in zip(source, destination, strict=True):
         assert torch.equal(before[[7, 2]], after[[0, 1]])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gathering_from_a_gpu_uses_a_good_part_of_the_link(record_property):
+    """Scattered blocks of a realistic cache into host memory, against one plain copy from pinned memory."""
+    blocks, picked = 2048, list(range(0, 2048, 16))
+    cache = [torch.ones(blocks, 2, 16, 8, 128, dtype=torch.bfloat16, device="cuda") for _ in range(32)]
+    store = BlockStore(cache, blocks)
+    size = store.bytes_per_block * len(picked)
+    target = memoryview(bytearray(size))
+    plain = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    on_device = torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    link_s = best_seconds(lambda: plain.copy_(on_device))
+    gather_s = best_seconds(lambda: store.gather_into(picked, target))
+    scatter_s = best_seconds(lambda: store.scatter(picked, target))
+
+    record_property("link_gib_per_s", size / 2**30 / link_s)
+    record_property("gather_share_of_link", link_s / gather_s)
+    record_property("scatter_share_of_link", link_s / scatter_s)
+    assert link_s / gather_s > 0.1
+    assert link_s / scatter_s > 0.1
+
+
+def best_seconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 
@@ -265,6 +266,36 @@ def test_a_waiting_request_moves_by_its_tokens(sites, prior):
     assert (frozen.blocks, frozen.computed_tokens, len(frozen.output_token_ids)) == (0, 0, prior)
     assert (end.first_start, end.tokens) == (prior, whole.tokens[prior:])
     source.engine.abort(["long0#1", "long1#1"]).result(PATIENCE_S)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["waits", "runs again"])
+def test_one_that_is_preempted_after_a_stage_goes_on_with_the_blocks_that_were_copied(sites, again):
+    source, destination = sites
+    options = {**OPTIONS, "presence_penalty": 0.5}
+    whole = destination.run("whole", PROMPT, **options)
+    engine_id = running(source, **options)
+    reservation = reserve(source, destination, engine_id, "r#2", 12 * BLOCK_TOKENS)
+    copied = copy_stage(source, destination, engine_id, reservation, 0)
+    serving = source.engine.serving
+
+    def preempt_and_take():
+        request = serving.scheduler.requests[engine_id]
+        serving.scheduler.running.remove(request)
+        serving.scheduler._preempt_request(request, time.monotonic())
+        return None if again else serving.departures.withdraw(engine_id, copied)
+
+    frozen = serving.thread.call(preempt_and_take).result(PATIENCE_S)
+    if again:
+        source.at_least(engine_id, len(source.outputs.of(engine_id).tokens) + 1)
+        frozen = source.engine.freeze(engine_id, copied).result(PATIENCE_S)
+    destination.engine.adopt(reservation, frozen).result(PATIENCE_S)
+    source.engine.release(engine_id).result(PATIENCE_S)
+    end = destination.finished("r#2")
+
+    assert source.outputs.preempted == [engine_id]
+    assert copied >= 3
+    assert frozen.computed_tokens >= copied * BLOCK_TOKENS
+    assert source.outputs.of(engine_id).tokens + end.tokens == whole.tokens
 
 
 def test_a_withdrawn_request_can_go_on_where_it_was(site):

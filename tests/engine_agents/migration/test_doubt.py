@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 from engine_agents.migration.handshake import MoveState
-from tests.engine_agents.harness import eventually, paced, undisturbed
+from tests.engine_agents.harness import eventually, paced, swap, undisturbed
 from tests.engine_agents.migration.fleet import (
     PROMPT,
     SEEDED,
@@ -59,6 +62,28 @@ async def test_the_gateway_judges_for_the_source_when_nobody_adopted():
         lose_answers(world.destination, "DoubtAnswer AbortMove", 1_000)
         await world.move("r")
         await stays(world, "its gateway decided", **SEEDED)
+
+
+async def test_an_engine_that_hangs_while_it_adopts_is_judged_and_fenced_when_it_wakes():
+    async with fleet(commit_timeout_s=0.3) as world:
+        await begin(world, max_tokens=900, **SEEDED)
+        engine = paced(world.destination)
+        adopt, hung = engine.adopt, threading.Event()
+
+        def late(*args: Any) -> Any:
+            engine._submit(lambda: hung.wait(30))
+            return adopt(*args)
+
+        swap(engine, "adopt", late)
+        await world.move("r")
+        outcome = await world.settled()
+        assert (outcome.state, outcome.reason) == ("aborted", "its gateway decided")
+        await world.gateway.until_finished("r")
+        hung.set()
+        await eventually(lambda: world.gateway.refused_adoptions, "the late adoption to be refused")
+        assert world.gateway.text("r") == undisturbed("r", 900, PROMPT, **SEEDED)
+        assert not world.gateway.duplicates
+        await world.all_back()
 
 
 async def test_in_doubt_it_stays_frozen_until_somebody_decides():
