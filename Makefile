@@ -27,7 +27,7 @@ OPTIONS = $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model '$(MODEL)'
 RUN     = exec $(if $(STATE_DIR),env LLUMDECK_STATE_DIR='$(STATE_DIR)') $(VENV)/bin/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-dev up demo test lint format types unit integration browser frontend faults bench-paper lock clean
+.PHONY: help python setup setup-dev up demo test lint format types unit integration browser frontend faults soak bench-paper lock clean
 
 help:
 	@echo "make up      set up what is missing and run everything here: console, gateway, two engines"
@@ -36,6 +36,7 @@ help:
 	@echo "make test    lint, types, contracts, unit, integration and browser tests (PART=name for one of them)"
 	@echo "make lint, format, types, unit, integration, browser, frontend   single parts"
 	@echo "make faults SEEDS=3   every fault with so many seeds on real engines and many more on paced ones; writes faults.json"
+	@echo "make soak MINUTES=10   random faults under load, every invariant checked; writes soak.json"
 	@echo "make bench-paper   the Llumnix paper's figures, cell by cell, paper and ours; writes paper.json (ARGS=--quick)"
 	@echo "make lock    make the locks under requirements/ again (UPGRADE=--upgrade takes newer versions)"
 	@echo "make clean   delete what was built or installed here (.venv, frontend output); data in .llumdeck stays"
@@ -74,6 +75,10 @@ format: setup-dev
 # The long form of tests/faults; ARGS='-k case_04' for some of it.
 faults: setup-dev
 	@exec $(VENV)/bin/python -m tests.faults --seeds $(or $(SEEDS),3) --json faults.json $(ARGS)
+
+# Random faults under load, all invariants checked; ARGS='--seed 2 --every 10'.
+soak: setup-dev
+	@exec $(VENV)/bin/python -m tests.faults.soak --minutes $(or $(MINUTES),10) --json soak.json $(ARGS)
 
 bench-paper: setup-dev
 	@exec $(VENV)/bin/python -m controlplane.simulator paper --figure all --json paper.json $(ARGS)

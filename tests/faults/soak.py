@@ -1,0 +1,319 @@
+"""``make soak MINUTES=10``: hours of operation in minutes. Random faults under load, and I1 to I7 all along.
+
+    python -m tests.faults.soak --minutes 10 [--seed 1] [--every 20] [--json FILE]
+
+Rounds of streamed requests follow each other without end while, every ``--every`` seconds on the
+average, something breaks: an engine is killed, the leader is killed or stopped, Redis is killed,
+emptied or paused, the database is locked, instances are drained. The seed decides what and when. Ends
+with status 1 when a token was lost, repeated or wrong, a request hung or failed, a block leaked, a
+request was moved twice at once, a recorded round is decided otherwise by the core, or the loop did
+not come back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import django
+import psutil
+from django.conf import settings
+
+RECOVERY_LIMIT_S = 60.0
+STREAMS = 10
+
+
+@dataclass
+class Found:
+    """What the soak saw; every count but the first four must be 0."""
+
+    seconds: float = 0.0
+    rounds: int = 0
+    requests: int = 0
+    tokens: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+    failed: int = 0
+    two_owners: int = 0
+    leaked: int = 0
+    double_moves: int = 0
+    loop_not_back: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    migrations_done: int = 0
+    refused_epochs: int = 0
+    epochs: int = 0
+    loop_back_p99_ms: float = 0.0
+    longest_gap_ms: float = 0.0
+    rounds_replayed: int = 0
+    rounds_decided_otherwise: int = 0
+    rss_first_mib: float = 0.0
+    rss_last_mib: float = 0.0
+
+    MUST_BE_ZERO = (
+        "lost",
+        "duplicated",
+        "wrong",
+        "failed",
+        "two_owners",
+        "leaked",
+        "double_moves",
+        "loop_not_back",
+        "rounds_decided_otherwise",
+    )
+
+    def good(self) -> bool:
+        return not any(getattr(self, name) for name in self.MUST_BE_ZERO)
+
+
+class Soak:
+    """Load in the foreground, mischief in a thread of its own."""
+
+    def __init__(self, stage, *, seed: int, every_s: float) -> None:
+        self.stage, self.plane, self.site = stage, stage.plane, stage.site
+        self.dice = random.Random(f"soak/{seed}")
+        self.every_s = every_s
+        self.found = Found()
+        self._over = threading.Event()
+        self._backs_ms: list[float] = []
+        self._broken: BaseException | None = None
+        self.mischief: list[Callable[[], None]] = [
+            self.an_engine_is_killed,
+            self.an_engine_stands_still,
+            self.the_leader_is_killed,
+            self.the_leader_stands_still,
+            self.redis_is_killed,
+            self.redis_is_emptied,
+            self.redis_is_paused,
+            self.the_database_is_locked,
+            self.instances_are_drained,
+        ]
+
+    def run(self, minutes: float) -> Found:
+        began_s = time.monotonic()
+        self.found.rss_first_mib = rss_mib()
+        thread = threading.Thread(target=self._break_things, daemon=True)
+        thread.start()
+        while time.monotonic() - began_s < 60 * minutes and self._broken is None:
+            self._round()
+        self._over.set()
+        thread.join(120)
+        if self._broken is not None:
+            raise self._broken
+        self._settle()
+        found = self.found
+        found.seconds = round(time.monotonic() - began_s, 1)
+        found.rss_last_mib = rss_mib()
+        found.refused_epochs = self.plane.refused()
+        found.epochs = self.plane.watcher.last().epoch
+        if self._backs_ms:
+            found.loop_back_p99_ms = round(sorted(self._backs_ms)[int(0.99 * len(self._backs_ms))], 1)
+        return found
+
+    # ---------------------------------------------------------------- load
+
+    def _round(self) -> None:
+        """So many streams at once, each compared with its undisturbed run when all have ended (I1, I4)."""
+        from tests.faults.load import compare
+
+        asks = self.stage.asks(self.dice, STREAMS)
+        with self.site.streaming(asks) as answers:
+            pass
+        found = self.found
+        found.rounds += 1
+        for answer in answers:
+            difference = compare(self.stage.oracle.of(answer.ask), answer)
+            found.requests += 1
+            found.tokens += answer.count
+            found.lost += difference.lost
+            found.duplicated += difference.duplicated
+            found.wrong += difference.wrong
+            found.failed += not answer.done
+            found.longest_gap_ms = max(found.longest_gap_ms, round(answer.longest_gap_ms(0.0), 1))
+            if not answer.done:
+                print(f"failed: {answer.status} {answer.error}", flush=True)
+        found.two_owners += sum(len(where) > 1 for where in self.site.owners().values())
+
+    def _settle(self) -> None:
+        """Afterwards everything is back: blocks (I3), the loop (I7); nobody moved anything twice (I5)."""
+        from tests.faults.agents import wait_until
+        from tests.faults.control_plane import NAMES, double_moves
+
+        self.site.cast(len(NAMES), random.Random(0))
+        self.plane.tell_doors()
+        self.plane.drain()
+        self.plane.wait_ticking()
+        try:
+            wait_until(lambda: not self.site.held(), "every block to be back", limit_s=30)
+        except AssertionError:
+            self.found.leaked = sum(sum(held.values()) for held in self.site.held().values())
+        outcomes = self.plane.outcomes()
+        self.found.double_moves += double_moves(outcomes)
+        self.found.migrations_done += sum(one.state == "done" for one in outcomes)
+        self._replay_rounds()
+
+    def _replay_rounds(self) -> None:
+        """Every recorded round, decided again by the core, says the same."""
+        import sqlite3
+
+        from controlplane.rebalancing.models import RebalanceRound
+        from controlplane.rebalancing.services import replay_round
+
+        connection = sqlite3.connect(self.plane.database.path, timeout=30)
+        query = "select snapshot, state_before, config, decisions from rebalancing_rebalanceround"
+        for snapshot, state, config, decisions in connection.execute(query):
+            row = RebalanceRound(
+                snapshot=json.loads(snapshot),
+                state_before=json.loads(state),
+                config=json.loads(config),
+                decisions=json.loads(decisions),
+            )
+            self.found.rounds_replayed += 1
+            self.found.rounds_decided_otherwise += not replay_round(row).same
+        connection.close()
+
+    # ---------------------------------------------------------------- mischief
+
+    def _break_things(self) -> None:
+        try:
+            while not self._over.wait(self.dice.uniform(0.5, 1.5) * self.every_s):
+                what = self.dice.choice(self.mischief)
+                self.found.faults[what.__name__] += 1
+                print(f"{time.strftime('%H:%M:%S')} {what.__name__.replace('_', ' ')}", flush=True)
+                what()
+                self._loop_is_back()
+        except BaseException as error:
+            self._broken = error
+
+    def _loop_is_back(self) -> None:
+        """I7, after every fault."""
+        try:
+            self._backs_ms.append(self.plane.back_after(time.monotonic()))
+        except AssertionError:
+            self.found.loop_not_back += 1
+
+    def an_engine_is_killed(self) -> None:
+        name = self.dice.choice(self.site.ready())
+        self.site.procs[name].kill()
+        self.site.start(name)
+        self.site.procs[name].wait_ready()
+        self.plane.tell_doors()
+
+    def an_engine_stands_still(self) -> None:
+        agent = self.site.procs[self.dice.choice(self.site.ready())]
+        agent.stop()
+        time.sleep(self.dice.uniform(1.0, 3.0))
+        agent.go_on()
+
+    def the_leader_is_killed(self) -> None:
+        leader, epoch = self.plane.leader(), self.plane.watcher.last().epoch
+        if leader:
+            self.plane.end(leader)
+            self.plane.worker(leader)
+            self.plane.back_after(time.monotonic(), epoch)
+
+    def the_leader_stands_still(self) -> None:
+        leader = self.plane.leader()
+        if leader:
+            self.plane.signal(leader, signal.SIGSTOP)
+            time.sleep(self.dice.uniform(2.0, 4.0))
+            self.plane.signal(leader, signal.SIGCONT)
+
+    def redis_is_killed(self) -> None:
+        self._keep_outcomes()
+        self.plane.redis.kill()
+        time.sleep(self.dice.uniform(0.5, 5.0))
+        self.plane.redis.start()
+
+    def redis_is_emptied(self) -> None:
+        self._keep_outcomes()
+        self.plane.redis.empty()
+
+    def redis_is_paused(self) -> None:
+        pause_s = self.dice.uniform(1.0, 10.0)
+        self.plane.redis.pause(pause_s)
+        time.sleep(pause_s)
+
+    def the_database_is_locked(self) -> None:
+        with self.plane.database.locked():
+            time.sleep(self.dice.uniform(1.0, 10.0))
+
+    def instances_are_drained(self) -> None:
+        from tests.faults.control_plane import NAMES
+
+        self.plane.drain(*self.dice.sample(NAMES, self.dice.choice([1, 2])))
+        time.sleep(self.dice.uniform(2.0, 5.0))
+        self.plane.drain()
+
+    def _keep_outcomes(self) -> None:
+        """What is in the stream now may be gone soon: judged before."""
+        from tests.faults.control_plane import double_moves
+
+        outcomes = self.plane.outcomes()
+        self.found.double_moves += double_moves(outcomes)
+        self.found.migrations_done += sum(one.state == "done" for one in outcomes)
+        self.site.redis.delete("faults-paced:migrations")
+
+
+def rss_mib() -> float:
+    """Of this process, in which the gateway runs."""
+    return round(psutil.Process().memory_info().rss / 2**20, 1)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=float, default=20.0, help="seconds between faults, on the average")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(words)
+    from console.settings import test
+
+    settings.configure(**{name: getattr(test, name) for name in dir(test) if name.isupper()})
+    django.setup()
+    found = soak(options.minutes, options.seed, options.every)
+    told = {"good": found.good(), **asdict(found)}
+    print(json.dumps(told, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps(told, indent=2) + "\n")
+    return 0 if found.good() else 1
+
+
+def soak(minutes: float, seed: int, every_s: float) -> Found:
+    from engine_agents.vllm_engine.frontend import build_front_half
+    from engine_agents.vllm_engine.tiny_model import make_tiny_model
+    from tests.faults.control_plane import ControlPlane, ControlStage, SlowSite
+    from tests.faults.database import SqliteFile
+    from tests.faults.redis_server import RedisServer
+
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        make_tiny_model(folder / "tiny")
+        server = RedisServer(folder)
+        site = SlowSite("paced", folder / "tiny", build_front_half, server.url, folder)
+        plane = ControlPlane(folder, site, server, SqliteFile(folder))
+        for worker in ("w1", "w2"):
+            plane.worker(worker)
+        plane.beat("beat")
+        try:
+            stage = ControlStage(site, plane, tokens=200, step_ms=25.0)
+            plane.wait_ticking()
+            return Soak(stage, seed=seed, every_s=every_s).run(minutes)
+        finally:
+            plane.close()
+            site.close()
+            server.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

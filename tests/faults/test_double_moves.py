@@ -1,0 +1,38 @@
+"""The count of double moves itself: it tells a second move of a request from the next one."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine_agents.messages import MigrationOutcome
+from tests.controlplane.builders import outcome
+from tests.faults.control_plane import double_moves
+from tests.faults.soak import Found
+
+
+def moves(*steps: str) -> list[MigrationOutcome]:
+    """``m1:r1:copying`` …"""
+    return [
+        outcome(name, state, request_id=request) for name, request, state in (s.split(":") for s in steps)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "doubles"),
+    [
+        ((), 0),
+        (("m1:r1:reserving", "m1:r1:copying", "m1:r1:done"), 0),
+        (("m1:r1:reserving", "m1:r1:aborted", "m2:r1:reserving", "m2:r1:done"), 0),
+        (("m1:r1:reserving", "m2:r2:reserving", "m1:r1:done", "m2:r2:done"), 0),
+        (("m1:r1:reserving", "m2:r1:reserving", "m1:r1:done", "m2:r1:done"), 1),
+        (("m1:r1:reserving", "m1:r1:done", "m1:r1:done"), 1),
+    ],
+)
+def test_double_moves_are_counted(steps, doubles):
+    assert double_moves(moves(*steps)) == doubles
+
+
+@pytest.mark.parametrize("name", Found.MUST_BE_ZERO)
+def test_a_soak_with_any_damage_is_not_good(name):
+    assert Found().good()
+    assert not Found(**{name: 1}).good()
