@@ -116,6 +116,13 @@ class EngineAgent:
         _end_process("told to end, and everything has left" if server.is_empty() else "told to end")
 
     async def _start(self) -> None:
+        try:
+            await self._serve()
+        except BaseException as error:
+            logger.error("did not start: %s: %s", type(error).__name__, error)
+            raise
+
+    async def _serve(self) -> None:
         server = AgentServer(self._config, load_engine(self._config), on_failure=_end_process)
         self._server = server
         try:

@@ -163,6 +163,8 @@ STATICFILES_DIRS: list[tuple[str, Path]] = [("app", FRONTEND_DIST)] if FRONTEND_
 WHITENOISE_USE_FINDERS = True
 
 SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 12 * 3600
+CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SAMESITE = "Lax"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 SECURE_REFERRER_POLICY = "same-origin"
@@ -230,6 +232,9 @@ AGENT_HOST = env.text("LLUMDECK_AGENT_HOST", "127.0.0.1")
 # For tests of what goes wrong: rules as in engine_agents/failpoints.py, handed to every agent.
 FAILPOINTS = env.text("LLUMDECK_FAILPOINTS")
 
+# OpenTelemetry: where spans go by OTLP over HTTP, as http://collector:4318; empty: nowhere.
+OTLP_ENDPOINT = env.text("LLUMDECK_OTLP_ENDPOINT")
+
 # Webhooks go to public addresses only, but for these networks (CIDR).
 WEBHOOK_NETWORKS = env.networks("LLUMDECK_WEBHOOK_NETWORKS")
 WEBHOOK_HTTPS_ONLY = env.boolean("LLUMDECK_WEBHOOK_HTTPS_ONLY", True)
@@ -273,6 +278,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "controlplane.fleet.tasks.reconcile_fleet",
         "schedule": 2.0,
         "options": {"expires": 1.9, "queue": "jobs"},
+    },
+    "fleet-retention": {
+        "task": "controlplane.fleet.tasks.delete_expired_fleet_history",
+        "schedule": 3600.0,
+        "options": {"expires": 3000.0, "queue": "jobs"},
     },
     "follow-gateways": {
         "task": "controlplane.fleet.tasks.follow_gateways",

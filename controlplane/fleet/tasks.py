@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
@@ -70,3 +71,9 @@ def _reports() -> dict[str, InstanceStatus]:
 def follow_gateways() -> None:
     """Keep the list of gateway processes. Sent every 5 s."""
     services.sync_gateways(live_status.read_gateways(), now=timezone.now())
+
+
+@shared_task(ignore_result=True)
+def delete_expired_fleet_history() -> None:
+    """Retention of transitions and scaling decisions. Sent every hour."""
+    services.delete_history_before(timezone.now() - timedelta(days=settings.RETENTION_DAYS))

@@ -6,10 +6,13 @@ The tests of this module share one stack and run in the order they stand in; the
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,16 @@ import openai
 import pytest
 
 from tests.integration import left_behind
-from tests.integration.running import Stack, command_line, eventually, is_alive, manage
+from tests.integration.running import (
+    PROJECT,
+    Stack,
+    command_line,
+    environment,
+    eventually,
+    free_ports,
+    is_alive,
+    manage,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1000)]
 
@@ -203,6 +215,67 @@ def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
         return pid != victim and state == "ready"
 
     eventually(is_back, 240, "the engine's return")
+
+
+def test_ray_s_head_comes_back_and_knows_its_engines(stack: Stack) -> None:
+    """Case 22 on the whole stack: everything of the head's is killed at once."""
+    engines = {each.pid for each in stack.processes() if "EngineAgent" in command_line(each)}
+    head = os.getsid(stack.child("gcs_server").pid)
+    for process in stack.processes():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == head:
+                process.kill()
+    stack.wait_for("ray was killed by SIGKILL.* Starting it again", 60)
+    stack.replay("--mix", "S-S", "--rate", "2", "--duration", "5")
+
+    def answers() -> bool:
+        return '"says": "2' in manage(stack.state_dir, "doctor", "--json").stdout
+
+    eventually(answers, 300, "Ray's head to answer again")
+    assert engines == {each.pid for each in stack.processes() if "EngineAgent" in command_line(each)}
+    done = manage(stack.state_dir, "fleet", "restart", "default-2", "--wait", "300")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_gateway_told_to_end_finishes_its_streams(stack: Stack) -> None:
+    """Case 28."""
+    (port,) = free_ports(1)
+    words = ["-m", "controlplane.gateway", "--pool", "default", "--port", str(port), "--grace-s", "120"]
+    gateway = subprocess.Popen([sys.executable, *words], cwd=PROJECT, env=environment(stack.state_dir))
+    try:
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: serves(url, engines=2), 300, "the second gateway")
+        asked = {"model": MODEL, "prompt": "Once", "max_tokens": 300, "ignore_eos": True, "stream": True}
+        headers = {"Authorization": f"Bearer {stack.key}"}
+        with httpx.stream(
+            "POST", f"{url}/v1/completions", json=asked, headers=headers, timeout=120
+        ) as answer:
+            lines = answer.iter_lines()
+            first = next(line for line in lines if line)
+            gateway.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        texts = [json.loads(line.removeprefix("data: ")) for line in (first, *rest[:-1])]
+        assert texts[-1]["choices"][0]["finish_reason"] == "length"
+        assert gateway.wait(60) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+    finally:
+        gateway.kill()
+        gateway.wait()
+
+
+def serves(url: str, *, engines: int) -> bool:
+    try:
+        return len(httpx.get(f"{url}/health", timeout=5).json().get("instances", [])) >= engines
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def test_the_doctor_finds_the_stack_well(stack: Stack) -> None:
+    done = manage(stack.state_dir, "doctor", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, [each for each in found["findings"] if each["level"] == "fail"]
 
 
 def test_ctrl_c_leaves_nothing_behind(stack: Stack, machine_before: dict[str, set[str]]) -> None:

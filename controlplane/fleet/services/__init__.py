@@ -17,7 +17,7 @@ from controlplane.fleet.services.lifecycle import (
     start_instance,
 )
 from controlplane.fleet.services.pools import change_pool, create_pool, delete_pool, ensure_pool
-from controlplane.fleet.services.reported import sync_gateways, sync_instances
+from controlplane.fleet.services.reported import delete_history_before, sync_gateways, sync_instances
 from controlplane.fleet.services.rollouts import cancel_rolling_restart, start_rolling_restart
 from controlplane.fleet.services.rows import SYSTEM, FleetError
 from controlplane.fleet.services.sizes import hold_scaling, record_scaling, release_scaling, scale_pool
@@ -40,6 +40,7 @@ __all__ = [
     "cancel_rolling_restart",
     "change_pool",
     "create_pool",
+    "delete_history_before",
     "delete_pool",
     "drain_instance",
     "ensure_pool",

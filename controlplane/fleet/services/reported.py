@@ -9,7 +9,7 @@ from django.db import transaction
 
 from controlplane.fleet import selectors
 from controlplane.fleet.live_status import SeenStatus
-from controlplane.fleet.models import GatewayProcess, Instance
+from controlplane.fleet.models import GatewayProcess, Instance, InstanceTransition, ScalingRecord
 from controlplane.fleet.reports import Limits, follow_report, follow_silence
 from controlplane.fleet.services.rows import STATE_FIELDS, store
 from engine_agents.messages import GatewayStatus
@@ -75,3 +75,10 @@ def sync_gateways(reported: Iterable[GatewayStatus], *, now: datetime) -> None:
         update_fields=["incarnation", "pool", "url", "pid", "last_seen_at"],
     )
     GatewayProcess.objects.filter(last_seen_at__lt=now - FORGET_GATEWAYS_AFTER).delete()
+
+
+def delete_history_before(moment: datetime) -> dict[str, int]:
+    """Retention: forget transitions and decisions about sizes older than ``moment``; how many of each."""
+    transitions, _ = InstanceTransition.objects.filter(at__lt=moment).delete()
+    decisions, _ = ScalingRecord.objects.filter(at__lt=moment).delete()
+    return {"transitions": transitions, "scaling": decisions}

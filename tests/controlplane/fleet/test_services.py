@@ -451,3 +451,16 @@ def test_a_pool_is_deleted_only_when_nothing_of_it_runs(chat_pool):
     Instance.objects.filter(pk=row.pk).update(state=State.STOPPED)
     services.delete_pool(pool=chat_pool, actor="ann")
     assert not Pool.objects.exists()
+
+
+def test_old_history_is_forgotten(chat_pool):
+    services.add_instances(pool=chat_pool, count=1, actor="ann")
+    services.hold_scaling(pool=chat_pool, until=timezone.now() + timedelta(hours=1), actor="ann")
+    assert services.delete_history_before(timezone.now() - timedelta(days=1)) == {
+        "transitions": 0,
+        "scaling": 0,
+    }
+    assert services.delete_history_before(timezone.now() + timedelta(days=1)) == {
+        "transitions": 1,
+        "scaling": 1,
+    }
