@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 from controlplane import redis_client
-from controlplane.alerts.facts import ClassWindow, Facts, InstanceFact
+from controlplane.alerts.facts import ClassWindow, Facts, InstanceFact, LimitFact
 from controlplane.alerts.selectors import burn_windows
 from controlplane.fleet.live_status import SeenStatus, read_gateways, read_statuses
 from controlplane.fleet.models import Instance
@@ -14,7 +14,8 @@ from controlplane.fleet.selectors import instances
 from controlplane.rebalancing.selectors import loop_status
 from controlplane.records.history import preemptions_since
 from controlplane.records.usage import attainment
-from controlplane.tenancy.selectors import slo_classes
+from controlplane.tenancy.limit_use import limit_use
+from controlplane.tenancy.selectors import limit_terms, quotas, slo_classes
 
 PREEMPTION_WINDOW = timedelta(minutes=2)
 GATEWAY_FRESH_S = 10.0
@@ -36,8 +37,19 @@ def read_facts(*, now: datetime, wall_s: float) -> Facts:
         windows=windows,
         longest_wait_s=waits,
         preemptions_per_minute=preemptions,
+        limits=_limits(),
         loop_silent_s=None if loop is None else max(0.0, wall_s - loop.last_tick_at_s),
     )
+
+
+def _limits() -> list[LimitFact]:
+    """Limits that are counted in common, of tenants, keys and classes."""
+    found = limit_use([limit_terms(row) for row in quotas()])
+    return [
+        LimitFact(each.subject, each.limit_name, each.used, each.limit)
+        for each in found
+        if each.used is not None
+    ]
 
 
 def _instance(row: Instance, seen: SeenStatus | None) -> InstanceFact:

@@ -10,6 +10,7 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
     path("", include((metrics.urlpatterns, "metrics"))),
+    path("accounts/", include("console.accounts.urls")),
     path("api/v1/", include("console.api.urls")),
     path("", include("console.dashboard.urls")),
 ]

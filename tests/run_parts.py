@@ -14,7 +14,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PYTEST = [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider"]
-TYPED = ["engine_agents", "controlplane", "console"]
+TYPED = ["engine_agents", "controlplane", "console", "llumdeck_cli"]
 
 
 @dataclass(frozen=True)

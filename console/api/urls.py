@@ -10,7 +10,9 @@ from console.api.views import (
     accounts,
     alerts,
     audit,
+    configuration,
     health,
+    histories,
     instances,
     me,
     migrations,
@@ -83,6 +85,7 @@ FLEET = [
     path(
         "pools/<slug:name>/autoscaling/decisions", pools.PoolScalingDecisions.as_view(), name="pool-decisions"
     ),
+    path("pools/<slug:name>/history", histories.PoolHistoryView.as_view(), name="pool-history"),
     path("requests", requests.Requests.as_view(), name="requests"),
     path("requests/<name:request_id>", requests.RequestDetail.as_view(), name="request"),
     path("requests/<name:request_id>/cancel", requests.RequestCancel.as_view(), name="request-cancel"),
@@ -130,12 +133,15 @@ TENANTS = [
     path("tenants/<slug:slug>/limits", limits.TenantLimits.as_view(), name="tenant-limits"),
     path("tenants/<slug:slug>/limits/<number:limit_id>", limits.TenantLimit.as_view(), name="tenant-limit"),
     path("tenants/<slug:slug>/boosts", limits.TenantBoosts.as_view(), name="tenant-boosts"),
+    path("tenants/<slug:slug>/limits/use", limits.TenantLimitUse.as_view(), name="tenant-limit-use"),
+    path("configuration", configuration.Configuration.as_view(), name="configuration"),
     path("limits", limits.AllLimits.as_view(), name="limits"),
     path("boosts", limits.Boosts.as_view(), name="boosts"),
     path("boosts/<number:boost_id>/end", limits.BoostEnd.as_view(), name="boost-end"),
     path("usage", usage.Usage.as_view(), name="usage"),
     path("attainment", usage.Attainment.as_view(), name="attainment"),
     path("slo-classes", classes.Classes.as_view(), name="slo-classes"),
+    path("slo-classes/<slug:name>/history", histories.ClassHistoryView.as_view(), name="slo-class-history"),
     path("slo-classes/<slug:name>", classes.Class.as_view(), name="slo-class"),
 ]
 

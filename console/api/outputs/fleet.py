@@ -260,11 +260,23 @@ class ReportedOutput(Shape):
     ready = whole()
 
 
+class DegradedOutput(Shape):
+    """What is away: what goes on, what is on hold, what to do."""
+
+    part = text()
+    reason = text()
+    since = time(allow_null=True)
+    works = text(allow_blank=True)
+    on_hold = text(allow_blank=True)
+    do = text(allow_blank=True)
+
+
 class HealthOutput(Shape):
     """How the parts are; null for what cannot be known now."""
 
     database = text()
     redis = text()
+    degraded = DegradedOutput(many=True)
     loop = LoopOutput(allow_null=True)
     gateways = GatewayOutput(many=True, allow_null=True)
     instances = ReportedOutput(allow_null=True)

@@ -131,6 +131,19 @@ class LimitOutput(serializers.ModelSerializer[Quota]):
                   "concurrent_requests", "queued_requests", "queue_seconds")  # fmt: skip
 
 
+class LimitUseOutput(Shape):
+    scope = text()
+    subject = text()
+    slo_class = text(allow_blank=True)
+    limit_name = text()
+    limit = number()
+    used = number(allow_null=True)
+
+
+class LimitUsesOutput(Shape):
+    results = LimitUseOutput(many=True)
+
+
 class BoostOutput(serializers.ModelSerializer[Boost]):
     tenant = serializers.CharField(source="tenant.slug")
     key = serializers.IntegerField(source="key_id", allow_null=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,6 +17,7 @@ from console.api.views.console_view import ConsoleView
 from controlplane import redis_client
 from controlplane.fleet.live_status import read_gateways, read_statuses
 from controlplane.rebalancing.selectors import loop_status
+from controlplane.rebalancing.situation import degradations
 
 FRESH_S = 10.0
 
@@ -30,6 +32,7 @@ class Health(ConsoleView):
             {
                 "database": health.database_problem() or "ok",
                 "redis": redis_problem or "ok",
+                "degraded": [each.to_dict() for each in degradations(timezone.now())],
                 **({"loop": None, "gateways": None, "instances": None} if redis_problem else _live()),
             }
         )

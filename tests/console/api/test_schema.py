@@ -18,7 +18,9 @@ def test_the_committed_document_is_what_the_code_says():
 def test_every_endpoint_is_in_it_once():
     document = json.loads(DOCUMENT.read_text())
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
-    assert sorted(ids) == sorted(f"{name}-{method}" for name, method in CALLS if not name.startswith("metrics"))
+    assert sorted(ids) == sorted(
+        f"{name}-{method}" for name, method in CALLS if not name.startswith("metrics")
+    )
 
 
 def test_nothing_in_it_warns(capsys):

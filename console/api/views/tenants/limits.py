@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import django_filters
@@ -16,11 +17,12 @@ from console.api.filters import Flag, Word
 from console.api.inputs import Reason
 from console.api.inputs.tenants import EndBoost, Limits, NewBoost
 from console.api.listing import Listing
-from console.api.outputs.tenants import BoostOutput, LimitOutput
+from console.api.outputs.tenants import BoostOutput, LimitOutput, LimitUsesOutput
 from console.api.schema import contract
 from console.api.views.console_view import ConsoleView, actor_of, checked
 from console.api.views.tenants.lookups import class_named, find_tenant
 from controlplane.tenancy import selectors, services
+from controlplane.tenancy.limit_use import limit_use
 from controlplane.tenancy.models import ApiKey, Tenant
 
 
@@ -44,6 +46,16 @@ class TenantLimits(ConsoleView):
                 "The tenant's own limits are the admin's; name one of your keys."
             )
         return Response(LimitOutput(set_limits(given, request, tenant, key)).data)
+
+
+class TenantLimitUse(ConsoleView):
+    """Every limit that binds the tenant's requests, with its present use (null: not counted in common)."""
+
+    @contract(answer=LimitUsesOutput)
+    def get(self, request: Request, slug: str) -> Response:
+        tenant = find_tenant(slug, self.principal)
+        found = [asdict(each) for each in limit_use(selectors.limits_of(tenant))]
+        return Response({"results": found})
 
 
 class TenantLimit(ConsoleView):
