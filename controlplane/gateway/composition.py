@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib
 import ipaddress
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, DataError, close_old_connections
 
 from controlplane.fleet.models import Pool
 from controlplane.gateway.abuse import Excess
@@ -39,6 +40,8 @@ from controlplane.tenancy.types import KeyIdentity
 from engine_agents.messages import GatewayStatus
 from engine_agents.vllm_engine.environment import stay_offline_for
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -155,8 +158,20 @@ def _write_excess(excess: Sequence[Excess]) -> None:
 
 
 def _write_records(finished: Sequence[FinishedRequest]) -> int:
+    """One that the database does not take (never seen, yet thinkable) must not hold up all others."""
     close_old_connections()
-    return record_requests(finished)
+    try:
+        return record_requests(finished)
+    except DataError:
+        return sum(_write_one(item) for item in finished)
+
+
+def _write_one(item: FinishedRequest) -> int:
+    try:
+        return record_requests([item])
+    except DataError as error:
+        logger.error("request %s cannot be recorded: %s", item.request_id, error)
+        return 0
 
 
 async def _build_front(config: FrontHalfConfig, port: EngineClientPort) -> FrontHalf:

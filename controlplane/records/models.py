@@ -11,7 +11,8 @@ from django.db import models
 class RequestRecord(models.Model):
     """One finished request; written once, in batches, by its gateway."""
 
-    request_id = models.CharField(max_length=80, unique=True)
+    request_id = models.CharField(max_length=160, unique=True)
+    """The front half's: a client's own id of up to 100 characters, with a prefix and a number."""
     tenant_id = models.BigIntegerField(null=True)
     key_id = models.BigIntegerField(null=True)
     slo_class_asked = models.CharField(max_length=40, blank=True)

@@ -29,10 +29,12 @@ def resolve(tenant: Rights, key: Rights, boosts: Iterable[str], ranks: Mapping[s
     A key can only narrow what its tenant has. A default that is not allowed (a key's,
     or one above the maximum) falls to the best allowed class that is not better.
     """
-    allowed = _capped({str(tenant.default), *tenant.allowed}, tenant.maximum, ranks)
+    mine = _capped({str(tenant.default), *tenant.allowed}, tenant.maximum, ranks)
+    allowed = mine
     if key.allowed:
-        allowed = (allowed & {*key.allowed, str(key.default)}) or _lowest(allowed, ranks)
-    allowed = _capped(allowed, key.maximum, ranks)
+        allowed = (mine & {*key.allowed, str(key.default)}) or _lowest(mine, ranks)
+    if key.maximum is not None:
+        allowed = _not_better(allowed, key.maximum, ranks) or _capped(mine, key.maximum, ranks)
     default = _at_most(str(key.default or tenant.default), allowed, ranks)
     boosted = min(boosts, key=lambda name: ranks.get(name, 0), default=None)
     if boosted is not None:
@@ -45,7 +47,11 @@ def _capped(names: set[str], maximum: str | None, ranks: Mapping[str, int]) -> s
     """Those not better than ``maximum``; where none is left, ``maximum`` itself."""
     if maximum is None:
         return set(names)
-    return {name for name in names if ranks.get(name, 0) >= ranks.get(maximum, 0)} or {maximum}
+    return _not_better(names, maximum, ranks) or {maximum}
+
+
+def _not_better(names: set[str], maximum: str, ranks: Mapping[str, int]) -> set[str]:
+    return {name for name in names if ranks.get(name, 0) >= ranks.get(maximum, 0)}
 
 
 def _lowest(names: set[str], ranks: Mapping[str, int]) -> set[str]:

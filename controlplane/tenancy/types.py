@@ -52,7 +52,7 @@ class KeyIdentity:
     """The default one included, by rank; boosts in force are in it."""
     class_rules: Mapping[str, ClassTerms]
     """Every class of the fleet, by name."""
-    scopes: frozenset[str] = frozenset({"inference", "tokenize", "models", "usage"})
+    scopes: frozenset[str] = frozenset({"inference", "tokenize", "models"})
     networks: tuple[Network, ...] = ()
     """From where the key may be used; empty: from anywhere."""
     expires_at: datetime | None = None

@@ -13,10 +13,9 @@ SCOPES = {
     "inference": "generate text: completions, chat, responses, messages",
     "tokenize": "turn text into tokens and back, count tokens",
     "models": "list the models",
-    "usage": "read the tenant's own usage and limits",
 }
 """What a key may be allowed to do. A key without any scope may do nothing."""
-DEFAULT_SCOPES = ("inference", "tokenize", "models", "usage")
+DEFAULT_SCOPES = ("inference", "tokenize", "models")
 MAX_NETWORKS = 50
 
 slug = RegexValidator(

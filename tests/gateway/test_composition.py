@@ -6,10 +6,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from django.db import DataError
 
 from controlplane.fleet.models import Pool
+from controlplane.gateway import composition
 from controlplane.gateway.__main__ import listen, parse
 from controlplane.gateway.composition import StartError, options_from, real_ports
 
@@ -86,3 +89,19 @@ def test_importing_the_gateway_loads_no_vllm() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.django_db
+def test_a_record_that_the_database_does_not_take_holds_up_no_other(monkeypatch) -> None:
+    stored: list[str] = []
+
+    def store(items) -> int:
+        if any(item.request_id == "bad" for item in items):
+            raise DataError("value too long")
+        stored.extend(item.request_id for item in items)
+        return len(items)
+
+    monkeypatch.setattr(composition, "record_requests", store)
+    batch = [SimpleNamespace(request_id=name) for name in ("a", "bad", "b")]
+    assert composition._write_records(batch) == 2  # type: ignore[arg-type]
+    assert stored == ["a", "b"]
