@@ -40,10 +40,12 @@ class RayConnection:
         self.problem = "not connected yet"
 
     def ready(self, *, timeout_s: float) -> bool:
-        """Whether the cluster can be used, waiting at most so long for it."""
+        """Whether the cluster can be used, waiting at most so long for the attempt that is under way."""
         if not self._connected.is_set():
             self._try()
-        return self._connected.wait(timeout_s)
+            if self._thread is not None:
+                self._thread.join(timeout_s)
+        return self._connected.is_set()
 
     def lost(self, problem: str) -> None:
         """A call showed that the cluster is gone: forget it and try again in the background."""
