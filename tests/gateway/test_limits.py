@@ -202,6 +202,24 @@ async def test_redis_refills_by_its_own_clock(live_redis) -> None:
     await store.close()
 
 
+async def test_a_redis_that_was_emptied_and_knows_no_script_goes_on(live_redis) -> None:
+    store = RedisStore("g")
+    await store.exchange([Order("slots", "s", 5, 2.0, 2.0, 0.0)])
+    live_redis.flushall()
+    live_redis.script_flush()
+    (told,) = await store.exchange([Order("slots", "s", 5, 1.0, 1.0, 2.0)])
+    assert (told.granted, told.left) == (1.0, 2.0)  # what it holds is said anew every time
+    await store.close()
+
+
+async def test_a_redis_that_is_not_there_is_an_error_of_its_own_kind(settings) -> None:
+    settings.REDIS_URL = "unix:///nowhere/redis.sock"
+    store = RedisStore("g")
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await store.exchange([Order("rate", "r", 5, 1.0, 1.0)])
+
+
 async def test_three_gateways_on_one_redis_keep_a_limit_to_the_unit(live_redis) -> None:
     books = [LimitBook(RedisStore(f"g{number}"), time.monotonic) for number in range(3)]
     assert await taken(books, rate(1), 4) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,4 +103,6 @@ class RedisStore:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            # What is wrong with it is why it is closed.
+            with contextlib.suppress(redis_client.RedisError, OSError):
+                await client.aclose()
