@@ -171,6 +171,8 @@ def reset_instance(*, instance: Instance, state: str, cause: str, actor: str) ->
     instance.forget_drain()
     instance.failures = 0
     store([instance], WISH_FIELDS)
+    present = instance.pool.instances.exclude(state=State.STOPPED).count()
+    Pool.objects.filter(pk=instance.pool_id).update(target_instances=present)
     return instance
 
 

@@ -141,6 +141,7 @@ def test_a_disk_that_fills_is_told_in_time(monkeypatch, free_mib, level):
     assert {each.level for each in machine.disks()} == {level}
 
 
+@pytest.mark.filterwarnings("ignore:No directory at")
 def test_readiness_and_the_doctor_agree_about_redis(client, no_redis):
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
