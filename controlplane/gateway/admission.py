@@ -62,7 +62,8 @@ class Caller:
         """What the client asked for beyond its rights; empty when it did not."""
         if self.rule == "lowered":
             return self.asked_class
-        return f"priority {self.priority}" if self.priority < 0 else ""
+        # Without its number: each would be an entry of its own in the audit list.
+        return "a better priority" if self.priority < 0 else ""
 
 
 def caller_for(identity: KeyIdentity, service_tier: str, priority: int = 0) -> Caller:

@@ -66,7 +66,7 @@ def test_the_tier_of_the_class_served_is_echoed() -> None:
     [
         (("standard", "batch"), "priority", 0, "interactive"),
         (("standard", "batch"), "flex", 0, ""),
-        (("standard", "batch"), "", -5, "priority -5"),
+        (("standard", "batch"), "", -5, "a better priority"),
         (("interactive", "standard"), "flex", 0, ""),
     ],
 )
@@ -247,3 +247,10 @@ async def test_nothing_is_taken_of_any_limit_when_one_refuses(gate: Gate) -> Non
     for _ in range(9):
         await gate.admit(other)
     await gate.refusal(other)
+
+
+async def test_no_client_can_fill_the_audit_list_by_varying_its_wish(gate: Gate) -> None:
+    for number in range(1, 300):
+        await gate.admit(identity(), priority=-number, service_tier=f"tier-{number}")
+    (excess,) = gate.abuse.take()
+    assert (excess.asked, excess.times) == ("a better priority", 299)
