@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import DatabaseError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from controlplane.fleet import services as fleet
 from controlplane.fleet.live_status import SeenStatus
@@ -69,7 +69,7 @@ class Memory:
         self._pending = _Pending()
         self._writing: Future[None] | None = None
         self.forgotten = 0
-        """Rounds that could not be stored for so long that they were given up."""
+        """What could not be stored for so long, or at all, and was given up."""
 
     def remember(
         self,
@@ -118,23 +118,34 @@ class Memory:
         try:
             with transaction.atomic():
                 self._write(batch, now)
-        except DatabaseError as error:
+        except (OperationalError, InterfaceError) as error:
             give_up_connection()
             self._degraded.failed(DATABASE, f"{type(error).__name__}: {error}", wall_s=now.timestamp())
             self._put_back(batch)
         except Exception:
-            logger.exception("%d rounds cannot be stored and are given up", len(batch.rounds))
-            self.forgotten += len(batch.rounds)
+            logger.exception("something cannot be stored: the rest is stored without it")
+            self._store_in_pieces(batch, now)
         else:
             self._degraded.works(DATABASE)
+
+    def _store_in_pieces(self, batch: _Pending, now: datetime) -> None:
+        """What no database would take must not keep the rest waiting for ever."""
+        for piece in _pieces(batch):
+            try:
+                with transaction.atomic():
+                    self._write(piece, now)
+            except Exception as error:
+                logger.error("given up: %s", str(error)[:500])
+                self.forgotten += 1
 
     def _write(self, batch: _Pending, now: datetime) -> None:
         if batch.answered:
             services.record_manual_answers(batch.answered, now=now)
         if batch.rounds:
             services.record_rounds(batch.rounds)
-        if batch.cursor:
+        if batch.outcomes:
             services.apply_outcomes(batch.outcomes)
+        if batch.cursor:
             services.keep_outcomes_cursor(batch.cursor)
         services.carry_out_scaling([each for each in batch.rounds if now - each.taken_at < SCALING_FRESH])
         if batch.sighting is not None:
@@ -158,3 +169,14 @@ class Memory:
         if beyond > 0:
             del pending.rounds[:beyond]
             self.forgotten += beyond
+
+
+def _pieces(batch: _Pending) -> Iterator[_Pending]:
+    """One by one, in the same order; the cursor last."""
+    for answered in batch.answered:
+        yield _Pending(answered=[answered])
+    for done in batch.rounds:
+        yield _Pending(rounds=[done])
+    for outcome in batch.outcomes:
+        yield _Pending(outcomes=[outcome])
+    yield _Pending(cursor=batch.cursor, sighting=batch.sighting)

@@ -131,7 +131,8 @@ class RequestMigration(models.Model):
     FINAL_STATES = frozenset({State.DONE, State.ABORTED, State.REFUSED})
 
     migration_id = models.CharField(max_length=80, unique=True)
-    request_id = models.CharField(max_length=80)
+    request_id = models.CharField(max_length=160)
+    """A client's own id may be 100 characters; the front half adds to it."""
     source = models.CharField(max_length=63)
     destination = models.CharField(max_length=63)
     rule = models.CharField(max_length=40)

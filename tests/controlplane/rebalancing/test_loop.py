@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from controlplane.fleet import services as fleet
@@ -280,6 +280,26 @@ def test_without_the_database_the_loop_decides_on_and_stores_later(fleet_of_two,
     tick(loop, after_s=0.8)
     assert RebalanceRound.objects.count() == RequestMigration.objects.count() == 4
     assert reported().degraded == []
+
+
+def test_what_no_database_takes_does_not_keep_the_rest_waiting(fleet_of_two, agents, monkeypatch):
+    real = services.apply_outcomes
+
+    def choosy(batch):
+        if any(each.migration_id == "poison" for each in batch):
+            raise DataError("value too long for type character varying(80)")
+        return real(batch)
+
+    monkeypatch.setattr(services, "apply_outcomes", choosy)
+    loop = leader(agents)
+    for name in ("m-1", "poison", "m-2"):
+        builders.report_outcome(fleet_of_two, builders.outcome(name, "done"))
+    tick(loop)
+    assert {row.migration_id for row in RequestMigration.objects.filter(state="done")} == {"m-1", "m-2"}
+    assert RebalanceRound.objects.count() == 1
+    assert LoopState.objects.get().outcomes_cursor != "0-0"
+    tick(loop, after_s=0.4)
+    assert (reported().degraded, reported().rounds_forgotten) == ([], 1)
 
 
 def test_an_unreachable_agent_is_listed_and_not_asked_every_tick(fleet_of_two, agents):
