@@ -11,9 +11,10 @@ to and fro between them while a gateway times every token.
 * *recompute*: its tokens are sent to the other engine instead, which computes all anew.
 * *batch-mates*: the mean step of the other requests while one moves, over the mean
   step just before it, pair by pair.
-* *throughput*: tokens per second with one request always on the move, over none, in
-  alternating periods.
-* *cost of security*: gap and bytes/s with authenticated, encrypted links over none.
+* *throughput*: tokens per second of the agents' CPU time with one request always on the
+  move, over none, in alternating periods; the same by the clock beside it.
+
+``--secured`` and ``--transfer zmq`` show what encrypted links and copying over them cost.
 
 Wall times on a busy machine say little; ratios within one run are what is compared.
 """
@@ -39,6 +40,7 @@ import msgspec
 
 from benchmarks.migration_fleet import Agent, Stream, TimingGateway, agents, vllm_request
 from engine_agents.config import AgentConfig
+from engine_agents.link_security import LinkKeys, gateway_keys
 from engine_agents.messages import MigrateOut, MigrationOutcome, encode
 
 LENGTHS = (64, 512, 2048, 3600)
@@ -134,6 +136,11 @@ class Fleet:
     async def configure(self, **changes: Any) -> None:
         for agent in self.agents.values():
             await agent.call("configure", changes)
+
+    async def cpu_s(self) -> float:
+        """CPU time of the agents' processes so far."""
+        times: list[float] = [await agent.call("cpu_s") for agent in self.agents.values()]
+        return sum(times)
 
     def compare(self, moved: Stream, calm: Stream) -> None:
         count = min(len(moved.tokens), len(calm.tokens))
@@ -279,13 +286,33 @@ def steps_between(streams: Iterable[Stream], began: float, ended: float) -> list
     ]
 
 
-async def throughput(fleet: Fleet, plan: Plan, salt: int) -> tuple[float, float, int]:
-    """Tokens per second without and with one request always on the move, and the moves made."""
+@dataclass
+class Throughput:
+    """Tokens with and without one request always on the move."""
+
+    per_second: dict[bool, float]
+    per_cpu_second: dict[bool, float]
+    """Of the agents' processes: what a busy machine cannot distort."""
+    moves: int
+
+    @property
+    def ratio(self) -> float:
+        return self.per_cpu_second[True] / self.per_cpu_second[False]
+
+    @property
+    def wall_ratio(self) -> float:
+        return self.per_second[True] / self.per_second[False]
+
+
+async def throughput(fleet: Fleet, plan: Plan, salt: int) -> Throughput:
+    """Periods with and without moves in turn; medians of each."""
     streams = await crowd(fleet, 8, salt)
     rates: dict[bool, list[float]] = {False: [], True: []}
+    cpu_rates: dict[bool, list[float]] = {False: [], True: []}
     moves = 0
     for moving in itertools.islice(itertools.cycle((False, True)), 2 * plan.throughput_periods):
-        began, before = time.perf_counter(), sum(len(stream.tokens) for stream in streams)
+        cpu_s, began = await fleet.cpu_s(), time.perf_counter()
+        before = sum(len(stream.tokens) for stream in streams)
         while (now := time.perf_counter()) < began + plan.period_s:
             if moving:
                 moves += (await fleet.move(streams[moves % len(streams)])).state == "done"
@@ -293,9 +320,13 @@ async def throughput(fleet: Fleet, plan: Plan, salt: int) -> tuple[float, float,
                 await asyncio.sleep(began + plan.period_s - now)
         made = sum(len(stream.tokens) for stream in streams) - before
         rates[moving].append(made / (time.perf_counter() - began))
+        cpu_rates[moving].append(made / (await fleet.cpu_s() - cpu_s))
     for stream in streams:
         await fleet.gateway.abort(stream)
-    return statistics.median(rates[False]), statistics.median(rates[True]), moves
+    medians = [
+        {key: statistics.median(values) for key, values in each.items()} for each in (rates, cpu_rates)
+    ]
+    return Throughput(medians[0], medians[1], moves)
 
 
 # ---------------------------------------------------------------- the report
@@ -338,12 +369,12 @@ def show_figures(result: dict[str, Any]) -> None:
         say(f"{name:<28}{value:>9.3f}{floor:>9g}{goal:>8g}  {verdict}")
 
 
-async def measure(plan: Plan, configs: Sequence[AgentConfig], configure: Any = None) -> dict[str, Any]:
+async def measure(plan: Plan, configs: Sequence[AgentConfig], keys: LinkKeys | None) -> dict[str, Any]:
     async with agents(*configs) as started:
         gateway = TimingGateway(vllm_request)
         fleet = Fleet({agent.name: agent for agent in started}, gateway)
         for agent in started:
-            await gateway.connect(agent, configure or (lambda _: None))
+            await gateway.connect(agent, keys.speak if keys else lambda socket: None)
         try:
             return await measured(plan, fleet)
         finally:
@@ -360,15 +391,20 @@ async def measured(plan: Plan, fleet: Fleet) -> dict[str, Any]:
         cells.append(await pause_of(fleet, length, beside, plan, salt))
         show_cell(cells[-1])
     mates = {n: await batchmates(fleet, n, 2048, plan.mate_pairs, 100 + n) for n in plan.beside if n}
-    without, with_moves, moves = await throughput(fleet, plan, 200)
+    rates = await throughput(fleet, plan, 200)
     say(f"\nbatch-mates' step while one moves: {', '.join(f'{n}: {r:.3f}' for n, r in mates.items())}")
-    say(f"tokens/s without moves {without:.0f}, with {moves} moves {with_moves:.0f}")
+    say(
+        f"tokens per second without moves {rates.per_second[False]:.0f}, with {rates.moves} moves "
+        f"{rates.per_second[True]:.0f} ({rates.wall_ratio:.3f}); per CPU second "
+        f"{rates.per_cpu_second[False]:.0f} and {rates.per_cpu_second[True]:.0f} ({rates.ratio:.3f})"
+    )
     return {
         "lengths": list(plan.lengths),
         **figures(cells),
         "batchmates_step_ratio": max(mates.values()),
         "batchmates_by_load": mates,
-        "throughput_ratio": with_moves / without,
+        "throughput_ratio": rates.ratio,
+        "throughput_wall_ratio": rates.wall_ratio,
         "identical": fleet.identical,
         "total": fleet.total,
         "identical_share": fleet.identical / fleet.total,
@@ -405,6 +441,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two lengths, few moves: under a minute")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--secured", action="store_true", help="authenticated, encrypted links")
+    parser.add_argument("--transfer", default="auto", help="how blocks travel: auto, shm, zmq, nixl")
     parser.add_argument("--model", type=Path, help="a model's folder (default: the tiny one, made anew)")
     parser.add_argument(
         "--block-size", type=int, default=0, help="tokens per KV block (default: the engine's)"
@@ -414,7 +452,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="live-migration-") as folder, suppress(KeyboardInterrupt):
         model = options.model or make_model(Path(folder))
         engine_args = {"block_size": options.block_size} if options.block_size else {}
-        result = asyncio.run(measure(plan, agent_configs(model, engine_args=engine_args)))
+        secret = "the benchmark's own secret" if options.secured else ""
+        configs = agent_configs(model, engine_args=engine_args, transfer=options.transfer, link_secret=secret)
+        result = asyncio.run(measure(plan, configs, gateway_keys(secret)))
+        result |= {"secured": options.secured, "transfer": options.transfer}
         result["load_average"] = os.getloadavg()[0]
         show_figures(result)
         if options.json:

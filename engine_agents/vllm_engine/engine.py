@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from engine_agents.config import AgentConfig
 from engine_agents.engines.port import (
@@ -121,7 +121,7 @@ class VllmEngine:
 
     def hold(self, client: str, new_engine_id: str, image: bytes, total_tokens: int) -> Future[Reservation]:
         serving = self.serving
-        return self._call(lambda: serving.hold(client, new_engine_id, image, total_tokens))
+        return cast("Future[Reservation]", serving.hold(client, new_engine_id, image, total_tokens))
 
     def extend(self, reservation: Reservation, total_tokens: int) -> Future[None]:
         return self._call(lambda: self.serving.arrivals.extend(reservation, total_tokens))

@@ -6,6 +6,8 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
@@ -34,6 +36,8 @@ from engine_agents.vllm_engine.scheduler import MovingScheduler
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _alive = 0
 _alive_lock = threading.Lock()
 
@@ -60,6 +64,7 @@ class Serving:
         except Exception as error:
             raise explain_failure(error, config) from error
         _count_alive(+1)
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="vllm-prepare")
         self.version = contract.installed_version()
         self.scheduler: MovingScheduler = self.thread.scheduler
         self._attach_migration()
@@ -105,6 +110,7 @@ class Serving:
 
     def stop(self) -> None:
         """End the thread; the last engine of the process also takes down what vLLM shares."""
+        self._preparing.shutdown()
         self.thread.stop()
         if _count_alive(-1) == 0:
             self.thread.core.shutdown()
@@ -120,19 +126,19 @@ class Serving:
         if add.only_if_fits and not fits(self.scheduler, add.prompt_tokens + len(add.prior_token_ids)):
             return AddOutcome(False, "no_room", room_tokens(self.scheduler))
         try:
-            request = self._decode(name, client, add.engine_request, add.rank)
+            request = self._decode(name, add.engine_request, add.rank)
+            request.client_index = self.thread.clients.number(client)
             check_request(request, add.prior_token_ids, self._limits)
             self._enter(request, add, client)
         except (InvalidRequestError, codec.InvalidEncodingError, ValueError, TypeError) as error:
             return AddOutcome(False, f"invalid: {error}", room_tokens(self.scheduler))
         return AddOutcome(True, "", room_tokens(self.scheduler))
 
-    def _decode(self, name: str, client: str, data: bytes, rank: int) -> EngineCoreRequest:
+    def _decode(self, name: str, data: bytes, rank: int) -> EngineCoreRequest:
         if name in self.scheduler.requests or name in self.scheduler.live:
             raise InvalidRequestError(f"{name} is here already")
         request = codec.decode_request(data)
         request.request_id = name
-        request.client_index = self.thread.clients.number(client)
         request.priority = rank
         return request
 
@@ -165,16 +171,34 @@ class Serving:
                 live = self.scheduler.live[name]
                 live.rank, live.slo_class = rank, slo_class or live.slo_class
 
-    def hold(self, client: str, new_engine_id: str, image: bytes, total_tokens: int) -> HeldRequest:
-        """Raises ``MoveImpossible``."""
-        return self.arrivals.hold(
-            new_engine_id, total_tokens, lambda: self._from_image(client, new_engine_id, image)
-        )
+    def hold(self, client: str, new_engine_id: str, image: bytes, total_tokens: int) -> Future[HeldRequest]:
+        """Any thread. Raises ``MoveImpossible``.
+
+        Making a long request (decoding it, hashing its blocks) takes milliseconds: that is done
+        beside the engine's steps, as in vLLM's own input thread, and only the reservation between two.
+        """
+        held: Future[HeldRequest] = Future()
+
+        def reserve(made: tuple[Request, LiveRequest]) -> HeldRequest:
+            made[0].client_index = self.thread.clients.number(client)
+            return self.arrivals.hold(new_engine_id, total_tokens, lambda: made)
+
+        def prepare() -> None:
+            try:
+                made = self._from_image(client, new_engine_id, image)
+            except Exception as error:  # belongs to the caller
+                held.set_exception(error)
+            else:
+                reserving = self.thread.call(lambda: reserve(made))
+                reserving.add_done_callback(lambda done: _pass_on(done, held))
+
+        self._preparing.submit(prepare)
+        return held
 
     def _from_image(self, client: str, name: str, data: bytes) -> tuple[Request, LiveRequest]:
         try:
             image = images.decode_image(data, self.version)
-            request = self._decode(name, client, image.engine_request, image.rank)
+            request = self._decode(name, image.engine_request, image.rank)
             check_movable(check_request(request, (), self._limits))
             made, _ = self.thread.core.preprocess_add_request(request)
         except (
@@ -214,6 +238,14 @@ class Serving:
             blocks=len(self.scheduler.kv_cache_manager.get_block_ids(request.request_id)[0]),
             arrived_at_s=live.arrived_at_s,
         )
+
+
+def _pass_on(done: Future[T], waiting: Future[T]) -> None:
+    error = done.exception()
+    if error is None:
+        waiting.set_result(done.result())
+    else:
+        waiting.set_exception(error)
 
 
 def unfailing(callback: Callable[[str], None]) -> Callable[[str], None]:
