@@ -25,6 +25,8 @@ LONGEST_RESTART_S = 300.0
 QUARANTINE_AFTER = 5
 """Failures in a row."""
 STOP_GRACE_S = 1.0
+HUNG_AFTER = timedelta(seconds=120)
+ANSWER_WITHIN_S = 5.0
 PLACING = timedelta(seconds=20)
 """An agent that is just being placed may not be found yet."""
 
@@ -112,6 +114,7 @@ def _revive(rows: list[Instance], agents: AgentClient, start_timeout_s: float, n
     if not due:
         return
     problems = agents.startup_problems(list(due))
+    _end_hung([row for name, row in due.items() if not problems.get(name)], agents, now)
     for name, row in due.items():
         if not problems.get(name):
             continue
@@ -119,6 +122,19 @@ def _revive(rows: list[Instance], agents: AgentClient, start_timeout_s: float, n
             services.quarantine(instance=row, now=now)
         else:
             services.start_instance(instance=row, agents=agents)
+
+
+def _end_hung(silent: list[Instance], agents: AgentClient, now: datetime) -> None:
+    """An agent that neither reports nor answers for minutes holds its memory for nothing."""
+    late = {row.instance_id: row for row in silent if now - row.changed_at > HUNG_AFTER}
+    if not late:
+        return
+    answered = agents.requests(list(late), timeout_s=ANSWER_WITHIN_S)
+    for name in late.keys() - answered.keys():
+        late[name].when_drained = WhenDrained.RESTART
+        late[name].save(update_fields=["when_drained"])
+        cause = f"neither reported nor answered for {HUNG_AFTER.seconds} s: ended, to be started again"
+        services.begin_stop(instance=late[name], cause=cause, now=now)
 
 
 def next_restart_at(row: Instance) -> datetime:

@@ -11,11 +11,12 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import psutil
 import pytest
 
 from controlplane.fleet import ray_connection, services
 from controlplane.fleet.models import Instance, InstanceTransition, Pool, ScalingRecord
-from controlplane.fleet.reconciliation import QUARANTINE_AFTER, next_restart_at
+from controlplane.fleet.reconciliation import HUNG_AFTER, QUARANTINE_AFTER, next_restart_at
 from controlplane.rebalancing import services as rebalancing
 from tests.controlplane import builders
 from tests.faults.ray_fleet import Load, RayFleet
@@ -227,6 +228,22 @@ def test_case_23_a_killed_engine_is_started_again_after_a_pause(fleet, pool):
     fleet.until_states(chat_1="ready")
     assert fleet.pids()["chat-1"] != before
     assert row_of("chat-1").failures == 1
+
+
+def test_case_23_a_hung_engine_is_ended_and_started_again(fleet, pool):
+    add(pool)
+    fleet.until_states(chat_1="ready")
+    before = fleet.pids()["chat-1"]
+    os.kill(before, signal.SIGSTOP)
+    try:
+        fleet.until_states(chat_1="unhealthy")
+        fleet.jobs(now=row_of("chat-1").changed_at + HUNG_AFTER + timedelta(seconds=1))
+        fleet.until_states(chat_1="ready")
+        assert fleet.pids()["chat-1"] != before
+        fleet.until(lambda: not psutil.pid_exists(before), "the end of the hung one")
+    finally:
+        if psutil.pid_exists(before):
+            os.kill(before, signal.SIGCONT)
 
 
 def test_case_28_an_engine_told_to_end_empties_first_and_comes_back(fleet, pool, load, matrix, seed):

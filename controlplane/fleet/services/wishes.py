@@ -107,7 +107,7 @@ def restart_instance(
     previous, now = instance.state, timezone.now()
     begin(instance, "instance.restart", actor=actor, reason=reason, note="to be started again")
     instance.failures = 0
-    if instance.state in {State.STARTING, State.WARMING}:
+    if instance.state in {State.STARTING, State.WARMING, State.UNHEALTHY}:
         instance.become(State.STOPPING, cause=reason or f"restarted by {actor}", now=now, actor=actor)
         instance.when_drained = WhenDrained.RESTART
     else:

@@ -246,6 +246,19 @@ def test_a_silent_agent_that_still_exists_is_waited_for(chat_pool, agents):
     assert agents.started == {}
 
 
+def test_an_agent_that_neither_reports_nor_answers_is_ended_and_started_again(chat_pool, agents):
+    row = builders.instance(of=chat_pool, state=State.UNHEALTHY)
+    agents.started["chat-1"] = services.agent_config(row)
+    agents.unreachable.add("chat-1")
+    reconcile(agents=agents, start_timeout_s=60, now=NOW + timedelta(seconds=60))
+    assert state_of(row) == "unhealthy"
+    reconcile(agents=agents, start_timeout_s=60, now=NOW + timedelta(seconds=121))
+    assert (state_of(row), row.when_drained) == ("stopping", "restart")
+    agents.unreachable.clear()
+    reconcile(agents=agents, start_timeout_s=60, now=NOW + timedelta(seconds=123))
+    assert state_of(row) == "starting"
+
+
 def test_states_that_settled_cost_one_query(chat_pool, agents, django_assert_num_queries):
     for number in range(5):
         builders.instance(f"chat-{number}", of=chat_pool)
