@@ -113,7 +113,10 @@ def delete_expired_history() -> None:
 def record_history() -> None:
     """How pools and classes fare, for charts. Sent every 10 s."""
     now = timezone.now()
-    services.sample_pools(counters=_preemptions, stale_s=settings.STATUS_DEAD_S, now=now)
+    try:
+        services.sample_pools(counters=_preemptions, stale_s=settings.STATUS_DEAD_S, now=now)
+    except (redis_client.RedisError, OSError) as error:
+        logger.info("no sample of this moment, Redis is away: %s", type(error).__name__)
     if now.second < ROLL_UP_WITHIN_S:
         roll_up(now=now)
 

@@ -8,7 +8,8 @@ from django.utils import timezone
 from controlplane.fleet import ray_agents
 from controlplane.rebalancing import services, tasks
 from controlplane.rebalancing.models import RequestMigration
-from controlplane.records.models import RequestRecord
+from controlplane.records.models import PoolHistory, RequestRecord
+from controlplane.redis_client import RedisError
 from tests.controlplane.builders import outcome
 
 pytestmark = pytest.mark.django_db
@@ -56,3 +57,43 @@ def test_expired_history_is_deleted(settings):
     tasks.delete_expired_history()
     assert [row.migration_id for row in RequestMigration.objects.all()] == ["new"]
     assert [row.request_id for row in RequestRecord.objects.all()] == ["new"]
+
+
+class Looks:
+    """A worker that stands by for so many looks, and what it did in each."""
+
+    def __init__(self, monkeypatch, *answers) -> None:
+        self.answers, self.led = list(answers), 0
+        monkeypatch.setattr(tasks, "lease_holder", self.holder)
+        monkeypatch.setattr(tasks, "lead", self.lead)
+        monkeypatch.setattr(tasks.stopping, "is_set", lambda: not self.answers)
+        monkeypatch.setattr(tasks.stopping, "wait", lambda _: None)
+
+    def holder(self) -> str:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def lead(self) -> str:
+        self.led += 1
+        if self.led == 1:
+            raise ZeroDivisionError
+        return "the lease was lost"
+
+
+def test_a_worker_stands_by_and_leads_as_soon_as_nobody_does(monkeypatch):
+    looks = Looks(monkeypatch, "another", RedisError("away"), "", "another", "")
+    tasks._stand_by()
+    assert looks.led == 2
+
+
+def test_one_process_leads_once(live_redis):
+    with tasks._leading:
+        assert tasks.lead() == "leads already"
+
+
+def test_history_goes_on_without_redis(settings, live_redis):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    tasks.record_history()
+    assert not PoolHistory.objects.exists()
