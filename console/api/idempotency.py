@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rest_framework import exceptions, status
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -72,7 +74,8 @@ def keep(claimed: StoredAnswer, response: Response, *, secret_fields: frozenset[
         claimed.delete()
         return
     claimed.status = response.status_code
-    claimed.body = _without(response.data, secret_fields)
+    plain = None if response.data is None else json.loads(JSONRenderer().render(response.data))
+    claimed.body = _without(plain, secret_fields)
     claimed.save(update_fields=["status", "body"])
 
 
