@@ -22,6 +22,7 @@ TOPIC_OF = {"residents": "requests"}
 """Collections that only subscribers are sent; the others are for everybody."""
 LISTS = ("events", "news")
 NO_TOPICS: frozenset[str] = frozenset()
+ABSENT = object()
 
 
 class Collection:
@@ -31,6 +32,9 @@ class Collection:
         self.id_field = id_field
         self.items: dict[str, Json] = {}
         self.changed: dict[str, int] = {}
+        self.born: dict[str, int] = {}
+        self.fields: dict[str, dict[str, int]] = {}
+        """Per entity, the version at which each of its fields changed since it was born."""
         self.heard: dict[str, int] = {}
         self.gone: dict[str, int] = {}
         self.forgotten = 0
@@ -42,24 +46,41 @@ class Collection:
         before = self.items.get(key)
         self.items[key] = entity
         self.gone.pop(key, None)
-        if before is not None and _same_but_heard(before, entity):
-            if before.get("heard_at") != entity.get("heard_at"):
+        if before is None:
+            self.born[key] = self.changed[key] = version
+            self.fields[key] = {}
+            return True
+        fresh = [name for name, value in entity.items() if before.get(name, ABSENT) != value]
+        if fresh in ([], ["heard_at"]):
+            if fresh:
                 self.heard[key] = version
             return False
+        self.fields[key].update(dict.fromkeys(fresh, version))
         self.changed[key] = version
         return True
 
     def drop(self, key: str, version: int) -> None:
         if self.items.pop(key, None) is not None:
-            self.changed.pop(key, None)
-            self.heard.pop(key, None)
+            for known in (self.changed, self.heard, self.born, self.fields):
+                known.pop(key, None)
             self.gone[key] = version
         while len(self.gone) > KEPT_TOMBSTONES:
             oldest = next(iter(self.gone))
             self.forgotten = self.gone.pop(oldest)
 
     def changed_since(self, version: int) -> list[Json]:
-        return [self.items[key] for key, at in self.changed.items() if at > version]
+        """New entities whole; of the others the id and the fields that changed."""
+        return [self._part(key, version) for key, at in self.changed.items() if at > version]
+
+    def _part(self, key: str, version: int) -> Json:
+        item = self.items[key]
+        if self.born[key] > version:
+            return item
+        part = {self.id_field: key}
+        if "heard_at" in item:
+            part["heard_at"] = item["heard_at"]
+        part.update((name, item[name]) for name, at in self.fields[key].items() if at > version)
+        return part
 
     def heard_since(self, version: int) -> dict[str, float]:
         """Those heard of without any other change, with the time."""
@@ -71,10 +92,6 @@ class Collection:
 
     def gone_since(self, version: int) -> list[str]:
         return [key for key, at in self.gone.items() if at > version]
-
-
-def _same_but_heard(before: Json, after: Json) -> bool:
-    return {**before, "heard_at": None} == {**after, "heard_at": None}
 
 
 class LiveState:

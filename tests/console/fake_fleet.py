@@ -104,6 +104,7 @@ class FakeFleet:
         self.serial = 0x7C0000
         self.incarnation = f"inc{seed}-{int(now)}"
         self.tick = 0
+        self.now = now
         self._warm(now)
 
     def _warm(self, now: float) -> None:
@@ -119,6 +120,7 @@ class FakeFleet:
     def step(self, now: float) -> tuple[list[InstanceStatus], list[MigrationOutcome]]:
         """What agents report in this quarter of a second."""
         self.tick += 1
+        self.now = now
         self._arrive(now)
         self._queue_up(now)
         for instance in self.instances:

@@ -115,7 +115,8 @@ def apply(state: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
         items = {item[key]: item for item in state[name]}
         for gone in delta.get("gone", {}).get(name, []):
             items.pop(gone, None)
-        items |= {item[key]: item for item in delta.get(name, [])}
+        for item in delta.get(name, []):
+            items[item[key]] = {**items.get(item[key], {}), **item}
         for heard, at in delta.get("heard", {}).get(name, {}).items():
             items[heard] = {**items[heard], "heard_at": at}
         new[name] = list(items.values())

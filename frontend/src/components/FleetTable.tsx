@@ -95,7 +95,7 @@ function FleetRow({ instance, now, requests, tenants }: RowProps) {
   const stale = kind === "stale";
   const share = usedShare(instance);
   return (
-    <tr className={stale ? "is-stale" : ""}>
+    <tr className={stale ? "is-stale" : ""} data-instance={instance.id}>
       <td>
         <span className="name-cell">
           {level === "good" ? <span style={{ width: 14 }} /> : <Mark shape={level} />}

@@ -98,16 +98,17 @@ function byKey<T>(items: readonly T[], key: (item: T) => string): Map<string, T>
   return new Map(items.map((item) => [key(item), item]));
 }
 
-function merge<T>(
+function merge<T, C extends Partial<T>>(
   known: ReadonlyMap<string, T>,
-  changed: readonly T[] | undefined,
-  key: (item: T) => string,
+  changed: readonly C[] | undefined,
+  key: (item: C) => string,
   gone: readonly string[] | undefined,
 ): ReadonlyMap<string, T> {
   if (!changed && !gone) return known;
   const next = new Map(known);
   for (const id of gone ?? []) next.delete(id);
-  for (const item of changed ?? []) next.set(key(item), item);
+  // Of what is known already, only the fields that changed are sent.
+  for (const item of changed ?? []) next.set(key(item), { ...next.get(key(item)), ...item } as unknown as T);
   return next;
 }
 

@@ -17,6 +17,8 @@ export interface View {
 }
 
 const TICK_MS = 500;
+/** The server sends eight frames ahead: half of them may be on their way before it hears of the others. */
+const ACKNOWLEDGED_EVERY = 4;
 
 type Listener = () => void;
 type HistoryListener = (frame: HistoryFrame) => void;
@@ -116,7 +118,8 @@ export class LiveStore {
       for (const listener of this.historyListeners) listener(frame);
       return;
     }
-    this.socket?.acknowledge(frame.seq);
+    if (frame.type === "snapshot" || frame.seq % ACKNOWLEDGED_EVERY === 0)
+      this.socket?.acknowledge(frame.seq);
     const step = reduce(this.latest, frame);
     if (step.kind === "gap") {
       if (!this.waitingForSnapshot) this.socket?.resync();
