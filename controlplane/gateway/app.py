@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from controlplane.gateway import errors, operator
+from controlplane.gateway import errors, metrics, operator
 from controlplane.gateway.admission import Admission, Caller
 from controlplane.gateway.body import ClientGoneError, read_body, replay
 from controlplane.gateway.envelope import Envelope, RefusedError, read_envelope
@@ -36,6 +36,7 @@ ROUTES: dict[str, str] = {
     "/detokenize": "POST",
 }
 """Of vLLM's app; its other routes are for whoever runs it, not for tenants."""
+METRICS_PATH = "/metrics"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
 TRACE_ID = re.compile(rb"[0-9a-f]{32}")
 TRACE_PARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
@@ -75,6 +76,8 @@ class Door:
         self.care = care or StreamCare(clock)
         self.input_problem: Callable[[Sequence[Any]], Awaitable[str]] | None = None
         """``FrontHalf.input_problem``, once that is there."""
+        self.metrics: Callable[[Headers], bytes | None] | None = None
+        """Prometheus' text; ``None`` as an answer: the caller may not see it."""
         self.operator_answer: Callable[[Headers], bytes | None] | None = None
         """For the console while Redis is away; ``None`` as an answer: the caller is not the console."""
 
@@ -92,7 +95,7 @@ class Door:
         try:
             if scope["path"] == "/health":
                 await reply.json(*self._health_answer())
-            elif scope["path"] == operator.PATH:
+            elif scope["path"] in (operator.PATH, METRICS_PATH):
                 await self._operator(scope, reply)
             else:
                 await self._serve(scope, receive, reply, http_id)
@@ -110,10 +113,13 @@ class Door:
 
     async def _operator(self, scope: Scope, reply: Reply) -> None:
         """Looks like any unknown address to whoever is not the console."""
-        answer = self.operator_answer(scope["headers"]) if self.operator_answer is not None else None
+        is_metrics = scope["path"] == METRICS_PATH
+        ask = self.metrics if is_metrics else self.operator_answer
+        answer = ask(scope["headers"]) if ask is not None else None
         if answer is None:
             raise RefusedError(errors.NOT_FOUND)
-        await reply.whole(200, answer, [])
+        kind = metrics.CONTENT_TYPE if is_metrics else "application/json"
+        await reply.whole(200, answer, [], kind.encode())
 
     async def _check_input(self, envelope: Envelope) -> None:
         """Many items are looked at a few at a time: vLLM's own check tries every form on each of them."""

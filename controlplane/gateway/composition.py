@@ -38,6 +38,7 @@ from controlplane.tenancy.selectors import (
 from controlplane.tenancy.services import note_key_uses
 from controlplane.tenancy.types import KeyIdentity
 from engine_agents.messages import GatewayStatus
+from engine_agents.tracing import otlp_spans
 from engine_agents.vllm_engine.environment import stay_offline_for
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 
@@ -117,6 +118,7 @@ def real_ports(pool: str) -> Ports:
         wall_clock=_utc_now,
         follow_commands=_follow_commands,
         internal_token=settings.INTERNAL_TOKEN,
+        spans=otlp_spans("llumdeck-gateway", settings.OTLP_ENDPOINT),
         tenancy=TenancyPorts(
             rights_of_key=_in_thread(identity_of_key),
             note_uses=_in_thread(note_key_uses),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from controlplane.gateway import operator
+from controlplane.gateway import operator, tracing
 from controlplane.gateway.abuse import AbuseLog
 from controlplane.gateway.admission import Admission
 from controlplane.gateway.app import Door
@@ -25,17 +25,20 @@ from controlplane.gateway.keys import KeyCache, KeyLookup
 from controlplane.gateway.limits.book import LimitBook
 from controlplane.gateway.limits.store import LocalStore, Store
 from controlplane.gateway.links import Links, Self
+from controlplane.gateway.metrics import GatewayMetrics
 from controlplane.gateway.records import RecordWriter, Write
 from controlplane.gateway.reply import Headers
 from controlplane.gateway.routing import Router
 from controlplane.gateway.service import Gateway
 from controlplane.gateway.tenancy_watch import TenancyPorts, TenancyWatch
+from controlplane.records.types import FinishedRequest
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.snapshot import ClassRule
 from controlplane.tenancy.types import ClassTerms, Network
 from engine_agents.link_security import gateway_keys
 from engine_agents.messages import GatewayStatus
+from engine_agents.tracing import Spans
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,8 @@ class Ports:
     """Where limits are counted, for the gateway of this incarnation; by default in this process alone."""
     internal_token: str = ""
     """What the console shows to ask this process directly; empty: nobody may."""
+    spans: Spans | None = None
+    """Where traces go; ``None``: nowhere."""
 
 
 class GatewayProcess:
@@ -105,11 +110,13 @@ class GatewayProcess:
         self.view = FleetView(options.pool, self.incarnation, self._ledger)
         self._keys = KeyCache(ports.lookup_key, ports.clock, ports.wall_clock, ports.trusted_proxies)
         self._records = RecordWriter(ports.write_records)
+        self._metrics = GatewayMetrics()
         self.book = LimitBook(ports.limit_store(self.incarnation), ports.clock)
         self._abuse = AbuseLog(ports.clock)
         self.admission = Admission(self._keys, self.book, self._abuse, ports.clock)
         self.door = Door(self.admission, self.health, ports.clock, ports.wall_clock)
         self.door.operator_answer = self.operator_answer
+        self.door.metrics = self.metrics
         self._terms: Mapping[str, ClassTerms] = {}
         self._watch: TenancyWatch | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,7 +130,7 @@ class GatewayProcess:
             journal=journal,
             view=self.view,
             clock=self._ports.clock,
-            record=self._records.put,
+            record=self._request_finished,
         )
         gateway.front = self._front = await self._ports.build_front(self._options.model, gateway)
         gateway.links = Links(self._self(gateway.front), gateway, self._ports.clock)
@@ -169,6 +176,8 @@ class GatewayProcess:
         if self._watch is not None:
             await self._watch.tell_now()
         await asyncio.to_thread(self._records.close)
+        if self._ports.spans is not None:
+            await asyncio.to_thread(self._ports.spans.close)
         self._keys.close()
 
     # ---------------------------------------------------------------- the journal's editor is the front half
@@ -204,6 +213,15 @@ class GatewayProcess:
             return None
         usable, now_s = gateway.links.usable(), self._ports.clock()
         return operator.operator_answer(self.report(), self.view, usable, now_s)
+
+    def _request_finished(self, finished: FinishedRequest) -> None:
+        self._records.put(finished)
+        self._metrics.request_finished(finished)
+        tracing.request_finished(self._ports.spans, finished)
+
+    def metrics(self, headers: Headers) -> bytes | None:
+        """Prometheus' text; ``None`` where the caller does not show the console's token."""
+        return self._metrics.render() if operator.allowed(headers, self._ports.internal_token) else None
 
     def report(self) -> GatewayStatus:
         """For the dashboard; see :class:`engine_agents.messages.GatewayStatus`."""

@@ -34,6 +34,7 @@ class Inner:
         self.headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
         self.chunks: list[bytes] = [b"{}"]
         self.fails = False
+        self.reaches_engine = False
         self.seen: dict[str, str] = {}
         self.body = b""
         self.call: Any = None
@@ -41,6 +42,7 @@ class Inner:
     async def __call__(self, scope, receive, send) -> None:
         self.seen = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.call = current_call.get()
+        self.call.reached_engine = self.reaches_engine
         if scope["method"] == "POST":
             self.body = (await receive())["body"]
         if self.fails:
@@ -264,3 +266,25 @@ async def test_the_tier_is_told_in_events_too(client, inner: Inner) -> None:
     inner.stream(b'data: {"response":{"service_tier":"auto"}}\n\n')
     reply = await client.post("/v1/responses", json={"service_tier": "flex"})
     assert b'"service_tier":"flex"' in reply.content
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/internal/status"])
+async def test_what_is_for_operators_looks_like_nothing_to_others(client, path: str) -> None:
+    door = client.door
+    door.metrics = door.operator_answer = lambda headers: b"told" if (b"x-op", b"1") in headers else None
+    assert_openai_error(await client.get(path), 404, "unknown_url")
+    told = await client.get(path, headers={"X-Op": "1"})
+    assert (told.status_code, told.content) == (200, b"told")
+
+
+@pytest.mark.parametrize("message", ["'list' object has no attribute 'get'", "whatever"])
+async def test_a_500_before_anything_was_made_is_the_bodys_fault(client, inner: Inner, message: str) -> None:
+    """vLLM's own checks miss some shapes."""
+    inner.status, inner.chunks = 500, [json.dumps({"error": {"message": message}}).encode()]
+    reply = await client.post("/v1/completions", json={"prompt": "x"})
+    assert_openai_error(reply, 400, "unusable_body")
+    assert message in reply.json()["error"]["message"]
+    inner.stream(b'data: {"error": {"message": "bad", "code": 500}}\n\n')
+    assert (await client.post("/v1/completions", json={"prompt": "x"})).status_code == 400
+    inner.reaches_engine = True
+    assert (await client.post("/v1/completions", json={"prompt": "x"})).status_code == 500
