@@ -50,5 +50,7 @@ class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
     gateway_timeout_s: float = 5.0
     """A gateway silent for so long is gone: its requests are aborted."""
     log_dir: str = ""
+    otlp_endpoint: str = ""
+    """Where spans of migrations go, as ``http://collector:4318``; empty: nowhere."""
     failpoints: str = ""
     """For tests; see :mod:`engine_agents.failpoints`. Empty: off, and cannot be set at run time."""

@@ -40,6 +40,7 @@ from engine_agents.migration.transfer import Pace
 from engine_agents.migration.ways import Ways
 from engine_agents.peer_link import PeerLink
 from engine_agents.status import RateWindow, StatusReporter, class_loads, room_tokens
+from engine_agents.tracing import MigrationTrace, otlp_spans
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class AgentServer:
         self.gateways = GatewayLink(
             self._context, self._intake, silence_limit_s=config.gateway_timeout_s, keys=keys
         )
+        self._trace = MigrationTrace(otlp_spans(f"llumdeck-agent-{config.instance_id}", config.otlp_endpoint))
         self._reporter = StatusReporter(
             config.redis_url,
             config.redis_prefix,
@@ -136,6 +138,7 @@ class AgentServer:
         self.dead = True
         await asyncio.to_thread(self.engine.stop)
         await self._reporter.close()
+        await asyncio.to_thread(self._trace.close)
         await self._peers.close()
         await self.gateways.close()
         self._doorkeeper.stop()
@@ -319,6 +322,7 @@ class AgentServer:
 
     def report(self, outcome: MigrationOutcome) -> None:
         self._reporter.outcome(outcome)
+        self._trace.outcome(outcome)
         self._reporter.touch()
 
     def left(self, engine_id: str) -> None:

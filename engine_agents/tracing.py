@@ -116,3 +116,26 @@ def otlp_spans(service: str, endpoint: str) -> Spans | None:
 
     exporter: Any = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
     return Spans(service, exporter)
+
+
+class MigrationTrace:
+    """What a source reports of its migrations, as spans once they are over."""
+
+    FINAL = frozenset({"done", "aborted"})
+
+    def __init__(self, spans: Spans | None) -> None:
+        self._spans = spans
+        self._began_s: dict[str, float] = {}
+
+    def outcome(self, outcome: MigrationOutcome) -> None:
+        """One report; costs nothing where tracing is off."""
+        if self._spans is None:
+            return
+        began_s = self._began_s.setdefault(outcome.migration_id, outcome.at_s)
+        if outcome.state in self.FINAL:
+            del self._began_s[outcome.migration_id]
+            self._spans.migration(outcome, begin_s=began_s)
+
+    def close(self) -> None:
+        if self._spans is not None:
+            self._spans.close()

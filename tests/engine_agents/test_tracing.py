@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from controlplane.gateway.tracing import request_finished
 from controlplane.records.types import FinishedRequest
 from engine_agents.messages import MigrationOutcome, StageRecord
-from engine_agents.tracing import Spans, otlp_spans, root_span_id_of, trace_id_of
+from engine_agents.tracing import MigrationTrace, Spans, otlp_spans, root_span_id_of, trace_id_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -62,3 +63,16 @@ def test_requests_do_not_share_a_trace():
 def test_tracing_is_off_by_default():
     assert otlp_spans("gateway", "") is None
     request_finished(None, finished())
+
+
+def test_an_agent_writes_a_migration_once_it_is_over():
+    kept = InMemorySpanExporter()
+    trace = MigrationTrace(Spans("agent", kept))
+    begun = msgspec.structs.replace(outcome(), state="copying", at_s=(NOW + timedelta(seconds=1)).timestamp())
+    trace.outcome(begun)
+    trace.outcome(outcome())
+    trace.close()
+    spans = kept.get_finished_spans()
+    assert [each.name for each in spans] == ["migration", "migration stage 0", "migration stage 1"]
+    assert spans[0].end_time - spans[0].start_time == 10**9
+    MigrationTrace(None).outcome(outcome())

@@ -191,6 +191,7 @@ def agent_config(instance: Instance) -> AgentConfig:
         kv_memory_bytes=pool.kv_memory_bytes,
         host=settings.AGENT_HOST,
         link_secret=settings.LINK_SECRET,
+        otlp_endpoint=settings.OTLP_ENDPOINT,
         log_dir=str(settings.STATE_DIR / "logs"),
     )
 
