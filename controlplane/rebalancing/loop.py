@@ -18,7 +18,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import msgspec
 from django.db import DatabaseError, connection
@@ -28,22 +27,16 @@ from controlplane.events.publish import send
 from controlplane.events.schema import LoopChanged
 from controlplane.fleet import watching
 from controlplane.fleet.agents import AgentClient
-from controlplane.fleet.live_status import (
-    GATEWAYS_HASH,
-    STATUS_HASH,
-    SeenStatus,
-    StatusReader,
-    decode_gateways,
-)
+from controlplane.fleet.live_status import SeenStatus
 from controlplane.fleet.reports import Limits
 from controlplane.rebalancing import outcomes, selectors, services, waiting
 from controlplane.rebalancing.commands import Answered, Commander
 from controlplane.rebalancing.degradations import Degradations
 from controlplane.rebalancing.lease import Lease
 from controlplane.rebalancing.memory import Memory, Sighting
-from controlplane.rebalancing.outcomes import OutcomeBatch
+from controlplane.rebalancing.sight import Eyes, Sight
 from controlplane.rebalancing.types import LoopStatus, PoolPolicy, Round
-from controlplane.rebalancing.view import Inline, View, ViewReader
+from controlplane.rebalancing.view import Inline, View, ViewReader, be_impatient_with_the_database
 from controlplane.scheduling.policies import PlanState
 from engine_agents.messages import GatewayStatus, RequestInfo
 
@@ -69,15 +62,6 @@ class LoopSettings:
     limits: Limits = field(default_factory=lambda: Limits(stale_s=3.0, dead_s=10.0))
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What a tick found in Redis."""
-
-    seen: Sequence[SeenStatus]
-    gateways: Sequence[GatewayStatus]
-    outcomes: OutcomeBatch | None
-
-
 class RebalancingLoop:
     """A candidate for leadership, and the leader once :meth:`lead` has returned True.
 
@@ -94,17 +78,15 @@ class RebalancingLoop:
         self._commander = Commander(agents, timeout_s=settings.command_timeout_s)
         self._client = redis_client.connect()
         self._lease = Lease(self._client, owner=owner, ttl_ms=settings.lease_ttl_ms)
-        self._reader = StatusReader()
+        self._eyes = Eyes()
         self._listening_since_s = 0.0
         self._synced_at_s = float("-inf")
-        self._cursor: str | None = None
         self._states: dict[str, PlanState] = {}
         self._holes: dict[str, Mapping[str, str]] = {}
         self._commanded: dict[str, None] = {}
         """Manual moves that were answered: their rows may not say so yet."""
         self._told_states_at_s = 0.0
         self._tick_ms = 0.0
-        self._watched: list[str] = []
         self._view = View()
         self._use(Inline(), Inline())
 
@@ -122,10 +104,8 @@ class RebalancingLoop:
         if not self._lease.acquire():
             return False
         try:
-            raw = cast(dict[bytes, bytes], self._client.hgetall(redis_client.key(STATUS_HASH)))
-            seen = self._reader.absorb(raw, now_s=now_s, wall_s=now.timestamp())
-            self._take_epoch(seen, now)
-            self._cursor = outcomes.start_after(self._client, services.outcomes_cursor())
+            self._take_epoch(self._eyes.first_look(self._client, now_s=now_s, wall_s=now.timestamp()), now)
+            self._eyes.cursor = outcomes.start_after(self._client, services.outcomes_cursor())
         except DatabaseError:
             self._lease.release()
             raise
@@ -166,7 +146,7 @@ class RebalancingLoop:
             yield
         finally:
             for executor in (reading, writing):
-                executor.submit(connection_of_this_thread_ends)
+                executor.submit(lambda: connection.close())
                 executor.shutdown(wait=False)
 
     def _tick_until(self, stop: threading.Event) -> str:
@@ -221,7 +201,7 @@ class RebalancingLoop:
         rounds = self._plan(sight, now)
         answered = self._command(rounds, sight.seen, now_s, now)
         self._store(rounds, answered, sight, now_s, now)
-        detail = self._commander.look(self._watched, now_s=now_s)
+        detail = self._commander.look(sight.watched, now_s=now_s)
         self._tick_ms = (time.perf_counter() - started_s) * 1000
         self._report(rounds, len(sight.seen), detail, now)
         return rounds
@@ -229,27 +209,15 @@ class RebalancingLoop:
     def _read(self, now_s: float, now: datetime) -> Sight:
         pipeline = self._client.pipeline(transaction=False)
         self._lease.renew_in(pipeline)
-        pipeline.hgetall(redis_client.key(STATUS_HASH))
-        pipeline.hgetall(redis_client.key(GATEWAYS_HASH))
-        watching.read_watched_in(pipeline, wall_s=now.timestamp())
-        if self._cursor is not None and not self._memory.full():
-            outcomes.read_in(pipeline, cursor=self._cursor)
-        renewed, raw, gateways, watched, *stream = pipeline.execute()
+        wall_s = now.timestamp()
+        self._eyes.look_in(pipeline, wall_s=wall_s, take_outcomes=not self._memory.full())
+        renewed, *answers = pipeline.execute()
         if not renewed:
             raise LeaseLostError
         if "redis" in self.degraded:
             self._listening_since_s = now_s
         self.degraded.works("redis")
-        self._watched = watching.names(watched)
-        seen = self._reader.absorb(cast(dict[bytes, bytes], raw), now_s=now_s, wall_s=now.timestamp())
-        return Sight(seen, decode_gateways(gateways), self._take_outcomes(stream))
-
-    def _take_outcomes(self, stream: Sequence[Any]) -> OutcomeBatch | None:
-        if not stream:
-            return None
-        batch = outcomes.parse(stream[0], cursor=cast(str, self._cursor))
-        self._cursor = batch.cursor
-        return batch
+        return self._eyes.see(answers, now_s=now_s, wall_s=wall_s)
 
     def _keep_up_epoch(self, seen: Sequence[SeenStatus], now: datetime) -> None:
         """While the lease is ours a higher epoch out there is an old one that the row forgot."""
@@ -375,23 +343,6 @@ class RebalancingLoop:
     def _announce(self, leader: str, reason: str, now: datetime) -> None:
         logger.info("rebalancing loop, epoch %d: %s %s", self.epoch, self.owner, reason)
         send([LoopChanged.of(at=now, leader=leader, lease_epoch=self.epoch, reason=reason)])
-
-
-def be_impatient_with_the_database(limit_ms: int = 1_000) -> None:
-    """Let this thread's statements fail rather than wait longer: a tick must not outlive the lease."""
-    try:
-        with connection.cursor() as cursor:
-            if connection.vendor == "sqlite":
-                cursor.execute(f"PRAGMA busy_timeout = {int(limit_ms)}")
-            else:
-                cursor.execute(f"SET lock_timeout = {int(limit_ms)}")
-                cursor.execute(f"SET statement_timeout = {2 * int(limit_ms)}")
-    except DatabaseError as error:
-        logger.warning("the database keeps its own time-outs: %s", error)
-
-
-def connection_of_this_thread_ends() -> None:
-    connection.close()
 
 
 def _highest_epoch(seen: Sequence[SeenStatus]) -> int:

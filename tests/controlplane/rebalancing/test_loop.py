@@ -12,8 +12,9 @@ from controlplane.fleet import services as fleet
 from controlplane.fleet.agents import FakeAgentClient
 from controlplane.fleet.models import Instance
 from controlplane.rebalancing import selectors, services
-from controlplane.rebalancing.loop import LeaseLostError, LoopSettings, RebalancingLoop, Sight
+from controlplane.rebalancing.loop import LeaseLostError, LoopSettings, RebalancingLoop
 from controlplane.rebalancing.models import LoopState, RebalanceRound, RequestMigration
+from controlplane.rebalancing.sight import Sight
 from controlplane.rebalancing.types import LoopStatus
 from controlplane.scheduling.decisions import Hole
 from engine_agents.messages import GatewayStatus, Waiter, encode
@@ -220,7 +221,7 @@ def test_a_paused_leader_ends_and_its_late_commands_are_refused(fleet_of_two, ag
         tick(paused)
 
     moves_before = len(agents.moves)
-    late = paused._plan(Sight(paused._reader.seen(101.0), [], None), NOW)
+    late = paused._plan(Sight(paused._eyes.reader.seen(101.0), [], None), NOW)
     answers = agents.migrate_out(late[0].commands, timeout_s=1.0)
     assert [answer.accepted for answer in answers] == [False]
     assert len(agents.moves) == moves_before
