@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from tests.faults.trials import Stage
 
 FIRST_SEED = 101
-LEAVERS, LEAVERS_SHORT = 1000, 40
+LEAVERS, LEAVERS_SHORT = 334, 40
+NO_CALL = SimpleNamespace(params={})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,26 +25,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fault-seeds", type=int, default=0, help="the long form, with so many seeds per fault")
     group.addoption("--first-seed", type=int, default=FIRST_SEED, help=f"default {FIRST_SEED}")
     group.addoption("--paced-factor", type=int, default=1, help="so many times more on paced engines")
+    group.addoption("--head-away-s", type=float, default=0.0, help="case 22: how long Ray's head stays away")
     group.addoption("--faults-json", type=Path, default=None, help="write the matrix there")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``seed`` runs once per seed; the long form adds paced engines to ``stage``."""
-    first = option(metafunc.config, "--first-seed", FIRST_SEED)
-    count = option(metafunc.config, "--fault-seeds", 0)
-    names, long_form = metafunc.fixturenames, count > 0
-    seeds = range(first, first + max(1, count))
-    if "stage" in names and "seed" in names:
-        paced = range(first, first + count * option(metafunc.config, "--paced-factor", 0))
-        both = [("vllm", seed) for seed in seeds] + [("paced", seed) for seed in paced]
-        metafunc.parametrize(("stage", "seed"), both, indirect=["stage"], scope="session")
-    elif "seed" in names:
-        metafunc.parametrize("seed", seeds)
+    """Seeds and variants of a case; the long form tries all variants, on paced engines, too."""
+    names, config = metafunc.fixturenames, metafunc.config
     if "leavers" in names:
-        metafunc.parametrize("leavers", [LEAVERS if long_form else LEAVERS_SHORT])
+        metafunc.parametrize("leavers", [LEAVERS if is_long(config) else LEAVERS_SHORT])
+    if "seed" not in names:
+        return
     variants = getattr(metafunc.function, "variants", ())
-    if variants:
-        metafunc.parametrize("variant", variants if long_form else variants[-1:])
+    tried = [("vllm", *each) for each in combinations(config, variants, 1)]
+    if "stage" in names and is_long(config):
+        factor = option(config, "--paced-factor", 0)
+        tried += [("paced", *each) for each in combinations(config, variants, factor)]
+    columns = [0] * ("stage" in names) + [1] + [2] * bool(variants)
+    kept = ["stage", "seed", "variant"]
+    wanted = [kept[column] for column in columns]
+    rows = [tuple(row[column] for column in columns) for row in tried]
+    metafunc.parametrize(wanted, rows, indirect=[n for n in wanted if n == "stage"])
+
+
+def combinations(config: pytest.Config, variants: Sequence[str], factor: int) -> list[tuple[int, str]]:
+    """``(seed, variant)``: as many as there are seeds, and at least every variant once."""
+    first = option(config, "--first-seed", FIRST_SEED)
+    if not is_long(config):
+        return [(first, variants[-1] if variants else "")]
+    seeds = factor * option(config, "--fault-seeds", 0)
+    count = max(seeds, len(variants)) if seeds else 0
+    return [(first + index, variants[index % len(variants)] if variants else "") for index in range(count)]
+
+
+def is_long(config: pytest.Config) -> bool:
+    return bool(option(config, "--fault-seeds", 0))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``make test`` tries each numbered case; what goes beyond them is for the long form."""
+    # One kind of engine after the other: both together would not fit a small machine.
+    items.sort(key=lambda item: getattr(item, "callspec", NO_CALL).params.get("stage") == "paced")
+    if not is_long(config):
+        items[:] = [item for item in items if not getattr(getattr(item, "obj", None), "long_only", False)]
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:
@@ -74,7 +99,7 @@ def stage(request: pytest.FixtureRequest, tiny_model: Path, redis_url: str) -> I
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         kind = getattr(request, "param", "vllm")
         site = Site(kind, tiny_model, build_front_half, redis_url, Path(folder))
-        yield Stage(site)
+        yield Stage(site, salts=3 if is_long(request.config) else 1)
         site.close()
 
 

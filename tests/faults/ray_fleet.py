@@ -79,6 +79,13 @@ class RayFleet:
             time.sleep(0.05)
         return found
 
+    def go_on(self, seconds: float) -> None:
+        """Do what is done all the time, for so long."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self.tick()
+            time.sleep(0.05)
+
     def until_states(self, **wanted: str) -> None:
         """By instance id with ``_`` for ``-``."""
         names = {name.replace("_", "-"): state for name, state in wanted.items()}

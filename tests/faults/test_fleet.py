@@ -19,6 +19,7 @@ from controlplane.fleet.models import Instance, InstanceTransition, Pool, Scalin
 from controlplane.fleet.reconciliation import HUNG_AFTER, QUARANTINE_AFTER, next_restart_at
 from controlplane.rebalancing import services as rebalancing
 from tests.controlplane import builders
+from tests.faults.conftest import option
 from tests.faults.ray_fleet import Load, RayFleet
 from tests.ray_cluster import TwoNodes, two_nodes
 
@@ -170,7 +171,8 @@ def let_the_policy_scale(pool: Pool) -> None:
     rebalancing.activate_policy_version(version=version, actor="ann")
 
 
-def test_case_22_the_head_goes_and_comes_back_and_engines_go_on(cluster, fleet, pool, load, matrix, seed):
+def test_case_22_the_head_goes_and_comes_back(request, cluster, fleet, pool, load, matrix, seed):
+    away_s = option(request.config, "--head-away-s", 0.0)
     with matrix.trial(22, "Ray's head killed and started again", seed) as trial:
         add(pool, 2)
         fleet.until_states(chat_1="ready", chat_2="ready")
@@ -181,7 +183,9 @@ def test_case_22_the_head_goes_and_comes_back_and_engines_go_on(cluster, fleet, 
         fleet.until(lambda: fleet.problem, "word that nothing can be placed")
         seen = load.tokens_seen
         fleet.until(lambda: load.tokens_seen > seen + 2000, "tokens without a head")
+        fleet.go_on(away_s)
         assert fleet.states() == {"chat-1": "ready", "chat-2": "ready", "chat-3": "pending"}
+        trial.note(away_s=away_s, tokens_without_a_head=load.tokens_seen - seen)
         cluster.start_head()
         fleet.until(lambda: not fleet.alarm, "the end of the alarm")
         fleet.until_states(chat_1="ready", chat_2="ready", chat_3="ready")
