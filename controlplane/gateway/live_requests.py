@@ -22,8 +22,8 @@ QUEUE_LIMIT_LEAST_S, QUEUE_LIMIT_MOST_S = 5.0, 300.0
 RECOVERY_ATTEMPTS = 5
 RECOVERY_LIMIT_S = 30.0
 """A request that lost its instance waits so long for another one."""
-RECOVERY_LIMIT_EMPTY_S = 10.0
-"""The same while no instance at all is there."""
+RECOVERY_LIMIT_EMPTY_S = 60.0
+"""The same while no instance at all is there: an engine that is started again needs half a minute."""
 
 
 @dataclass(slots=True)
