@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-PACED_FACTOR = 10
+PACED_FACTOR = 2
 
 
 def main(arguments: list[str]) -> int:

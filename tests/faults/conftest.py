@@ -35,6 +35,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "leavers" in names:
         metafunc.parametrize("leavers", [LEAVERS if is_long(config) else LEAVERS_SHORT])
     if "seed" not in names:
+        if "stage" in names:  # the same parameter as for all others, so that they share it
+            metafunc.parametrize("stage", ["vllm"], indirect=True)
         return
     variants = getattr(metafunc.function, "variants", ())
     tried = [("vllm", *each) for each in combinations(config, variants, 1)]

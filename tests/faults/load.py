@@ -260,7 +260,7 @@ class Clients:
                 answer.take(line)
 
 
-def draw(rng: random.Random, count: int, shapes: Iterable[Shape], salts: int = 3) -> list[Ask]:
+def draw(rng: random.Random, count: int, shapes: Iterable[Shape], salts: int) -> list[Ask]:
     """Every shape as often as the others, with random prompts of a few."""
     known = list(shapes)
     rng.shuffle(known)

@@ -31,6 +31,8 @@ from tests.gateway.harness import MODEL, POOL, Build, Fleet, LoopThread
 NAMES = ("a", "b", "c")
 KV_MEMORY_BYTES = 64 * 2**20
 RESERVATION_TTL_S = 3.0
+TOKENS_TO_COPY = 70
+"""Two full blocks: a request with less moves in one message."""
 # Small batches: long prompts are prefilled in chunks, seeded ones too.
 ENGINE_ARGS: dict[str, dict[str, Any]] = {
     "vllm": {"max_model_len": 2048, "block_size": 32, "max_num_batched_tokens": 256},
@@ -137,9 +139,12 @@ class Site(Fleet):
         def there_is() -> bool:
             least, most = tokens
             found[:] = [
-                entry
-                for entry in self.entries()
-                if entry.owner_id == owner and entry.pending is None and least <= len(entry.tokens) <= most
+                live.entry
+                for live in self.live().values()
+                if live.entry.owner_id == owner
+                and live.entry.pending is None
+                and least <= len(live.entry.tokens) <= most
+                and live.new.prompt_tokens + len(live.entry.tokens) >= TOKENS_TO_COPY
             ]
             return bool(found)
 

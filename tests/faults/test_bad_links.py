@@ -11,7 +11,7 @@ import zmq
 
 from engine_agents.messages import Chunk, Commit, Message, Reserve, encode
 from tests.faults.agents import wait_until
-from tests.faults.matrix import varied
+from tests.faults.matrix import long_only, varied
 from tests.faults.relay import Way
 from tests.faults.trials import Scene, Stage
 
@@ -53,6 +53,7 @@ def test_case_08_a_partition_in_mid_copy(stage: Stage, matrix, seed: int, varian
         partition(scene, CUTS[variant], "destination.write")
 
 
+@long_only
 @varied(*CUTS)
 def test_case_08_a_partition_at_commit(stage: Stage, matrix, seed: int, variant: str) -> None:
     """The source cannot know whether it was adopted: it asks, and in the end the gateway says."""
@@ -171,7 +172,7 @@ def misfits(compatibility: str, gateway: tuple[str, str]) -> list[tuple[Message,
         }
         return Reserve(**{**settings, **changes})
 
-    chunk = {"migration_id": "misfit-9", "stage": 0, "first_block": 0, "crc32": 0}
+    chunk = {"migration_id": "misfit-9", "stage": 0, "first_block": 0, "checksum": 0}
     return [
         (reserve(1, compatibility="another model"), None),
         (reserve(2), None),
@@ -187,7 +188,7 @@ def misfits(compatibility: str, gateway: tuple[str, str]) -> list[tuple[Message,
                 new_engine_id="x#2",
                 first_block=0,
                 blocks=1,
-                crc32=0,
+                checksum=0,
                 frozen=b"",
                 output_token_ids=[],
                 num_computed_tokens=0,

@@ -11,6 +11,7 @@ import pytest
 from controlplane.gateway import live_requests
 from tests.faults.agents import wait_until
 from tests.faults.load import KEY, SHAPES, Ask
+from tests.faults.matrix import long_only
 from tests.faults.relay import Way
 from tests.faults.trials import Scene, Stage
 
@@ -71,6 +72,7 @@ def test_an_engine_that_returns_before_the_deadline_goes_on_by_itself(
         scene.site.start(scene.source)
 
 
+@long_only
 def test_an_engine_whose_steps_fail_is_replaced(stage: Stage, matrix, seed: int) -> None:
     with stage.trial(matrix, 23, "engine fails in every step", seed) as scene:
         scene.somewhere()
@@ -78,18 +80,20 @@ def test_an_engine_whose_steps_fail_is_replaced(stage: Stage, matrix, seed: int)
         scene.agent("source").arm("engine.step:raise")
 
 
+@long_only
 def test_a_host_that_is_cut_off_without_a_word(stage: Stage, matrix, seed: int) -> None:
     """Its gateway hears nothing and recovers; it hears no gateway and gives everything back."""
     with stage.trial(matrix, 8, "gateway and agent cannot hear each other", seed) as scene:
         site, agent = scene.site, scene.agent("source")
-        relay = site.relay_to(agent.ask("describe")["data_endpoint"])
+        own = agent.ask("describe")["data_endpoint"]
+        relay = site.relay_to(own)
         reroute(scene, relay.endpoint)
         fill(scene)
         relay.weather.silent = frozenset(Way)
         scene.struck()
         site.wait_for(lambda: scene.source not in site.gateway.links.usable())
         wait_until(lambda: agent.ask("load")["live"] == 0, "the agent to give up its requests")
-    reroute(scene, agent.ask("describe")["data_endpoint"])
+        reroute(scene, own)
 
 
 def fill(scene: Scene) -> None:

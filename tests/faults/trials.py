@@ -144,12 +144,14 @@ class Leaver:
 class Stage:
     """A site and its oracle; makes trials."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, salts: int = 1) -> None:
+        """``salts``: so many prompts per shape; each costs a run of the oracle."""
         self.site, self.oracle = site, Oracle(site)
+        self.salts = salts
         self.shapes = [shape for shape in SHAPES if site.kind == "vllm" or not shape.vllm_only]
 
     def asks(self, rng: random.Random, count: int = STREAMS) -> list[Ask]:
-        return draw(rng, count, self.shapes)
+        return draw(rng, count, self.shapes, self.salts)
 
     @contextmanager
     def trial(
