@@ -22,7 +22,7 @@ HOLES_TTL_MS = 3_000
 def queue_of(
     gateways: Iterable[GatewayStatus], pool: str, *, taken_at_s: float
 ) -> tuple[tuple[RequestProfile, ...], int]:
-    """The longest waiting requests of a pool's gateways, and the tokens of all that waits there."""
+    """The longest waiting request of each of a pool's gateways, and the tokens of all that waits there."""
     mine = [status for status in gateways if status.pool == pool]
     waiters = tuple(
         RequestProfile(
@@ -33,7 +33,8 @@ def queue_of(
             generated_tokens=waiter.generated_tokens,
         )
         for status in mine
-        for waiter in status.waiters
+        if status.waiters
+        for waiter in [max(status.waiters, key=lambda each: each.waiting_s)]
     )
     return waiters, sum(status.queue_tokens for status in mine)
 
