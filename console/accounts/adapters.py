@@ -29,12 +29,17 @@ class SocialAdapter(DefaultSocialAccountAdapter):
 
     def pre_social_login(self, request: HttpRequest, sociallogin: Any) -> None:
         if sociallogin.is_existing:
-            follow_issuer(person=sociallogin.user, role=role_in(claims_of(sociallogin)))
+            _follow(sociallogin.user, sociallogin)
 
     def save_user(self, request: HttpRequest, sociallogin: Any, form: Any = None) -> Any:
         user = super().save_user(request, sociallogin, form)
-        follow_issuer(person=user, role=role_in(claims_of(sociallogin)))
+        _follow(user, sociallogin)
         return user
+
+
+def _follow(person: Any, sociallogin: Any) -> None:
+    role = role_in(claims_of(sociallogin))
+    follow_issuer(person=person, role=role, governs=bool(settings.OIDC_ROLES))
 
 
 def claims_of(sociallogin: Any) -> dict[str, Any]:

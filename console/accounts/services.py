@@ -122,10 +122,13 @@ def set_person_role(*, person: User, role: str | None, by: Principal, reason: st
     return person
 
 
-def follow_issuer(*, person: User, role: str | None) -> None:
-    """Give a person who signed in elsewhere the role that the issuer's claim stands for, if any."""
+def follow_issuer(*, person: User, role: str | None, governs: bool) -> None:
+    """Give a person who signed in elsewhere the role that the issuer's claim stands for.
+
+    Where the issuer ``governs`` roles (the settings map its claim), no role there is none here.
+    """
     issuer = Principal(name="system:oidc", role=Membership.Role.ADMIN)
-    if role is not None:
+    if governs:
         set_person_role(person=person, role=role, by=issuer, reason="as the sign-in's issuer says")
 
 
