@@ -96,14 +96,14 @@ class Arena:
 
 
 class MappedArena:
-    """The destination's side: another process's arena, read only."""
+    """The other side: another process's arena, read only unless it is to be written."""
 
-    def __init__(self, address: ArenaAddress) -> None:
+    def __init__(self, address: ArenaAddress, writable: bool = False) -> None:
         """Raises :class:`UnreachableArenaError`."""
         if not (address.slots > 0 and address.slot_bytes > 0 and address.size <= LARGEST_ARENA_BYTES):
             raise UnreachableArenaError(f"an arena of {address.slots} × {address.slot_bytes} bytes is none")
         self.address = address
-        self._map = _mapped(address)
+        self._map = _mapped(address, writable)
         self._view = memoryview(self._map)
         if not hmac.compare_digest(bytes(self._view[:TOKEN_BYTES]), address.token):
             self.close()
@@ -124,16 +124,16 @@ def _unmap(view: memoryview, mapped: mmap.mmap) -> None:
         mapped.close()
 
 
-def _mapped(address: ArenaAddress) -> mmap.mmap:
+def _mapped(address: ArenaAddress, writable: bool) -> mmap.mmap:
     path = Path(f"/proc/{address.pid}/fd/{address.fd}")
     try:
         if not str(path.readlink()).startswith(f"/memfd:{ARENA_NAME}"):
             raise UnreachableArenaError("that is no arena")
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         try:
             if os.fstat(fd).st_size != address.size:
                 raise UnreachableArenaError("its size is another one")
-            return mmap.mmap(fd, address.size, prot=mmap.PROT_READ)
+            return mmap.mmap(fd, address.size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
         finally:
             os.close(fd)
     except (OSError, ValueError) as error:

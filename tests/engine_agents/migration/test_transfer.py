@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,28 @@ async def test_all_migrations_of_an_agent_take_turns():
         )
     )
     assert order == ["m1", "m2"] * 4
+
+
+async def test_nixl_reads_what_lies_in_the_arena():
+    pytest.importorskip("nixl._api", reason="nixl is not installed (an extra for GPU hosts)")
+    link, source, destination = Recording(), Ways("nixl", Pace(), name="a"), Ways("nixl", Pace(), name="b")
+    way, open_bytes = destination.accept(source.offers(BLOCK_BYTES))
+    transfer = source.transfer(way)
+    assert way == "nixl"
+    await transfer.send(link, stage(*PARTS))
+    for (chunk, frame), part in zip(link.sent, PARTS, strict=True):
+        data = await asyncio.to_thread(open_bytes, chunk.place, frame)
+        check(data, chunk.checksum)
+        assert bytes(data) == content(part)
+    with pytest.raises(DamagedChunkError, match="outside"):
+        open_bytes("8:1", None)
+    await transfer.close()
+    destination.close()
+    source.close()
+
+
+async def test_nixl_that_is_asked_for_and_not_installed_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nixl._api", None)
+    with pytest.raises(ValueError, match=r"transfer: nixl: it is not installed here .*: pip install nixl"):
+        Ways("nixl", Pace())
+    assert set(Ways("auto", Pace()).offers(BLOCK_BYTES)) == {"shm"}
