@@ -8,6 +8,7 @@ where no event tells of it. Raw keys are not kept, only their digests.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import ipaddress
 import logging
@@ -201,6 +202,7 @@ def client_address(scope: Scope, trusted: tuple[Network, ...]) -> Address | None
     return peer
 
 
+@functools.lru_cache(4096)
 def _address(text: str) -> Address | None:
     try:
         found = ipaddress.ip_address(text)

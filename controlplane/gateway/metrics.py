@@ -30,41 +30,66 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
+        self.requests = Counter(
             "llumdeck_gateway_requests", "Requests over.", ["slo_class", "outcome"], registry=self.registry
         )
-        self._tokens = Counter(
+        self.tokens = Counter(
             "llumdeck_gateway_tokens", "Tokens.", ["slo_class", "kind"], registry=self.registry
         )
-        self._ttft = _histogram(
-            "llumdeck_gateway_ttft_seconds", "To the first token.", SECONDS, self.registry
-        )
-        self._tpot = _histogram("llumdeck_gateway_tpot_seconds", "Per token.", TOKEN_SECONDS, self.registry)
-        self._queue = _histogram("llumdeck_gateway_queue_seconds", "In the queue.", SECONDS, self.registry)
-        self._moves = Counter("llumdeck_gateway_moves", "Migrations.", ["slo_class"], registry=self.registry)
-        self._recoveries = Counter(
+        self.ttft = _histogram("llumdeck_gateway_ttft_seconds", "To the first token.", SECONDS, self.registry)
+        self.tpot = _histogram("llumdeck_gateway_tpot_seconds", "Per token.", TOKEN_SECONDS, self.registry)
+        self.queue = _histogram("llumdeck_gateway_queue_seconds", "In the queue.", SECONDS, self.registry)
+        self.moves = Counter("llumdeck_gateway_moves", "Migrations.", ["slo_class"], registry=self.registry)
+        self.recoveries = Counter(
             "llumdeck_gateway_recoveries", "Recoveries.", ["slo_class"], registry=self.registry
         )
+
+        self._of_class: dict[str, _ClassFigures] = {}
 
     def request_finished(self, finished: FinishedRequest) -> None:
         """Count one request that is over."""
         name = finished.slo_class_served
         outcome = finished.outcome if finished.outcome in OUTCOMES else "error"
-        self._requests.labels(name, outcome).inc()
-        self._tokens.labels(name, "prompt").inc(finished.prompt_tokens)
-        self._tokens.labels(name, "cached").inc(finished.cached_tokens)
-        self._tokens.labels(name, "output").inc(finished.output_tokens)
-        self._queue.labels(name).observe(finished.queued_ms / 1000)
-        self._moves.labels(name).inc(finished.moves)
-        self._recoveries.labels(name).inc(finished.recoveries)
+        kept = self._of_class.get(name)
+        if kept is None:
+            kept = self._of_class[name] = _ClassFigures(self, name)
+        kept.outcome(outcome).inc()
+        kept.prompt.inc(finished.prompt_tokens)
+        kept.output.inc(finished.output_tokens)
+        kept.queue.observe(finished.queued_ms / 1000)
+        if finished.cached_tokens:
+            kept.cached.inc(finished.cached_tokens)
+        if finished.moves:
+            kept.moves.inc(finished.moves)
+        if finished.recoveries:
+            kept.recoveries.inc(finished.recoveries)
         if finished.ttft_ms is not None:
-            self._ttft.labels(name).observe(finished.ttft_ms / 1000)
+            kept.ttft.observe(finished.ttft_ms / 1000)
         if finished.tpot_ms is not None:
-            self._tpot.labels(name).observe(finished.tpot_ms / 1000)
+            kept.tpot.observe(finished.tpot_ms / 1000)
 
     def render(self) -> bytes:
         """Prometheus' text form: ours, then whatever vLLM's front half counted in this process."""
         return generate_latest(self.registry) + generate_latest(REGISTRY)
+
+
+class _ClassFigures:
+    """One class's series, looked up once: by labels each look-up costs as much as the counting."""
+
+    def __init__(self, of: GatewayMetrics, name: str) -> None:
+        self._requests, self._name = of.requests, name
+        self._outcomes: dict[str, Counter] = {}
+        self.prompt, self.cached, self.output = (
+            of.tokens.labels(name, kind) for kind in ("prompt", "cached", "output")
+        )
+        self.queue, self.ttft, self.tpot = of.queue.labels(name), of.ttft.labels(name), of.tpot.labels(name)
+        self.moves, self.recoveries = of.moves.labels(name), of.recoveries.labels(name)
+
+    def outcome(self, outcome: str) -> Counter:
+        found = self._outcomes.get(outcome)
+        if found is None:
+            found = self._outcomes[outcome] = self._requests.labels(self._name, outcome)
+        return found
 
 
 def _histogram(name: str, says: str, buckets: tuple[float, ...], registry: CollectorRegistry) -> Histogram:

@@ -25,7 +25,7 @@ from controlplane.scheduling.decisions import Dispatch, Hold, Reject
 from controlplane.scheduling.dispatch import refusal
 from controlplane.scheduling.fair_share import FairQueue
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot
+from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot, RequestProfile
 from engine_agents.messages import ToAgent, Waiter
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Router:
     def place(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """Dispatch now if possible, else queue; returns it if nobody can ever take it."""
         profile = live.profile
-        self._enqueue(live, queueing.queue_key(profile, self.config), now_s)
+        self._enqueue(live, profile, queueing.queue_key(profile, self.config), now_s)
         if self.binds_late:
             self._walk(now_s, live.request_id)
             rejected = self._reject_hopeless(live, now_s)
@@ -101,7 +101,8 @@ class Router:
 
     def rehome(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """A pre-empted request that was taken back returns to the queue, at its own place."""
-        self._enqueue(live, queueing.rehome_key(live.profile, now_s, self.config), now_s)
+        profile = live.profile
+        self._enqueue(live, profile, queueing.rehome_key(profile, now_s, self.config), now_s)
         self._walk(now_s, live.request_id)
         return self._reject_hopeless(live, now_s)
 
@@ -183,15 +184,16 @@ class Router:
         if live.request_id not in self._waiting:
             return
         self.remove(live)
-        self._enqueue(live, queueing.queue_key(live.profile, self.config), now_s)
+        profile = live.profile
+        self._enqueue(live, profile, queueing.queue_key(profile, self.config), now_s)
 
     # ---------------------------------------------------------------- inside
 
-    def _enqueue(self, live: LiveRequest, key_s: float, now_s: float) -> None:
+    def _enqueue(self, live: LiveRequest, profile: RequestProfile, key_s: float, now_s: float) -> None:
         rank = INTERRUPTED_RANK if live.lost_at_s is not None else live.call.caller.rank
         identity = live.call.caller.identity
         self._queue.add(
-            live.profile,
+            profile,
             rank,
             key_s,
             tenant=identity.tenant_slug,
@@ -278,7 +280,7 @@ class Router:
         self._seq += 1
         instance_id = decision.instance_id
         dispatch = self._journal.assign(live.request_id, instance_id)
-        profile = live.profile
+        tokens = live.new.prompt_tokens + len(live.entry.tokens)
         message = live.add_message(dispatch, self._seq, only_if_fits=self.binds_late)
         if not self._links.send(instance_id, message):
             self._journal.refused(live.entry.engine_id)
@@ -286,6 +288,6 @@ class Router:
             self.changed()
             return
         self._queue.bound(live.request_id)
-        self._ledger.sent(instance_id, self._seq, profile.prompt_tokens + profile.generated_tokens)
+        self._ledger.sent(instance_id, self._seq, tokens)
         self.remove(live)
         live.bound(now_s, self._seq)

@@ -20,8 +20,9 @@ class Crowd:
 
     def joined(self, live: LiveRequest) -> None:
         subjects = tuple(each.subject for each in live.call.caller.limits if each.queued_requests is not None)
-        self._subjects[live.request_id] = subjects
-        self._waiting.update(subjects)
+        if subjects:
+            self._subjects[live.request_id] = subjects
+            self._waiting.update(subjects)
 
     def left(self, live: LiveRequest) -> None:
         for subject in self._subjects.pop(live.request_id, ()):
