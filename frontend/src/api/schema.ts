@@ -229,6 +229,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/configuration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Tenants, classes and limits; neither keys nor people are in it. */
+        get: operations["configuration-get"];
+        put?: never;
+        /**
+         * @description What a document changes (``dry_run``, the default), or make it so; with the digest of a plan,
+         *             only if nothing has changed since.
+         */
+        post: operations["configuration-post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/health": {
         parameters: {
             query?: never;
@@ -907,6 +928,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{name}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description A pool's instances, load and memory over time; gaps are gaps. */
+        get: operations["pool-history-get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/pools/{name}/rolling-restart": {
         parameters: {
             query?: never;
@@ -1154,6 +1192,23 @@ export interface paths {
         patch: operations["slo-class-patch"];
         trace?: never;
     };
+    "/api/v1/slo-classes/{name}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description A class's requests and latencies over time; gaps are gaps. */
+        get: operations["slo-class-history-get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tenants": {
         parameters: {
             query?: never;
@@ -1341,6 +1396,23 @@ export interface paths {
         post?: never;
         /** @description Lift all limits of this subject; an owner may do so for keys only. */
         delete: operations["tenant-limit-delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{slug}/limits/use": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Every limit that binds the tenant's requests, with its present use (null: not counted in common). */
+        get: operations["tenant-limit-use-get"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1797,6 +1869,42 @@ export interface components {
             previous: string | null;
             results: components["schemas"]["ClassOutput"][];
         };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        ClassPoint: {
+            /** Format: date-time */
+            at: string;
+            resolution_s: number;
+            requests: number;
+            failed: number;
+            prompt_tokens: number;
+            output_tokens: number;
+            /** Format: double */
+            ttft_p50_ms: number | null;
+            /** Format: double */
+            ttft_p99_ms: number | null;
+            /** Format: double */
+            tpot_p50_ms: number | null;
+            /** Format: double */
+            tpot_p99_ms: number | null;
+            /** Format: double */
+            end_to_end_p99_ms: number | null;
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        ClassPoints: {
+            /** Format: date-time */
+            since: string;
+            /** Format: date-time */
+            until: string;
+            results: components["schemas"]["ClassPoint"][];
+        };
         /** @description Refuses fields it does not know, so that a misspelt one is not silently ignored. */
         Code: {
             code: string;
@@ -1806,6 +1914,16 @@ export interface components {
             request_id: string;
             done: boolean;
             detail: string;
+        };
+        /** @description What is away: what goes on, what is on hold, what to do. */
+        DegradedOutput: {
+            part: string;
+            reason: string;
+            /** Format: date-time */
+            since: string | null;
+            works: string;
+            on_hold: string;
+            do: string;
         };
         DeliveryOutput: {
             readonly id: number;
@@ -1842,6 +1960,19 @@ export interface components {
          */
         DiffOutput: {
             changes: components["schemas"]["ChangeOutput"][];
+        };
+        /** @description Every write may say why; it is kept in the audit list. ``reason`` is the older name of it. */
+        Document: {
+            change_reason?: string;
+            reason?: string;
+            document: string;
+            /**
+             * @description Of the plan that was looked at.
+             * @default
+             */
+            digest: string;
+            /** @default true */
+            dry_run: boolean;
         };
         /** @description Every write may say why; it is kept in the audit list. ``reason`` is the older name of it. */
         Draining: {
@@ -1920,6 +2051,7 @@ export interface components {
         HealthOutput: {
             database: string;
             redis: string;
+            degraded: components["schemas"]["DegradedOutput"][];
             loop: components["schemas"]["LoopOutput"] | null;
             gateways: components["schemas"]["GatewayOutput"][] | null;
             instances: components["schemas"]["ReportedOutput"] | null;
@@ -1933,6 +2065,29 @@ export interface components {
              * @description At most a week ahead.
              */
             until: string;
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        ImportChange: {
+            kind: string;
+            name: string;
+            action: string;
+            before: {
+                [key: string]: unknown;
+            } | null;
+            after: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /** @description What an import changes, or changed. */
+        ImportOutput: {
+            applied: boolean;
+            /** @description Of document and present state: send it back to apply exactly this. */
+            digest: string;
+            changes: components["schemas"]["ImportChange"][];
         };
         /** @description The instance as it is now, and the operation to watch. */
         InstanceActionOutput: {
@@ -2144,6 +2299,29 @@ export interface components {
             next: string | null;
             previous: string | null;
             results: components["schemas"]["LimitOutput"][];
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        LimitUseOutput: {
+            scope: string;
+            subject: string;
+            slo_class: string;
+            limit_name: string;
+            /** Format: double */
+            limit: number;
+            /** Format: double */
+            used: number | null;
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        LimitUsesOutput: {
+            results: components["schemas"]["LimitUseOutput"][];
         };
         /** @description Those not named stay as they are; null lifts one. */
         Limits: {
@@ -2723,6 +2901,45 @@ export interface components {
             next: string | null;
             previous: string | null;
             results: components["schemas"]["PoolOutput"][];
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        PoolPoint: {
+            /** Format: date-time */
+            at: string;
+            resolution_s: number;
+            /** Format: double */
+            instances: number;
+            /** Format: double */
+            running: number;
+            /** Format: double */
+            waiting: number;
+            /** Format: double */
+            queued: number;
+            /** Format: double */
+            used_share: number | null;
+            /** Format: double */
+            freeness_tokens: number | null;
+            /** Format: double */
+            tokens_per_s: number;
+            preemptions: number;
+            migrations_done: number;
+            migrations_failed: number;
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        PoolPoints: {
+            /** Format: date-time */
+            since: string;
+            /** Format: date-time */
+            until: string;
+            results: components["schemas"]["PoolPoint"][];
         };
         /** @description Three sizes that may differ, the band that moves them, and who may. */
         PoolSizeOutput: {
@@ -4978,6 +5195,177 @@ export interface operations {
             };
             /** @description There is no such thing, or not for this caller. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It contradicts the present state; the detail says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The Idempotency-Key was used for another request. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "configuration-get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["YamlOutput"];
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "configuration-post": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key within 24 h: done once, answered alike. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Document"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportOutput"];
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9847,6 +10235,88 @@ export interface operations {
             };
         };
     };
+    "pool-history-get": {
+        parameters: {
+            query?: {
+                /** @description At most so many, 300 by default, 2,000 at most. */
+                points?: string;
+                /** @description RFC 3339; 15 minutes ago by default. */
+                since?: string;
+                /** @description RFC 3339; now by default. */
+                until?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoolPoints"];
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or not for this caller. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "pool-rolling-restart-post": {
         parameters: {
             query?: never;
@@ -11686,6 +12156,88 @@ export interface operations {
             };
         };
     };
+    "slo-class-history-get": {
+        parameters: {
+            query?: {
+                /** @description At most so many, 300 by default, 2,000 at most. */
+                points?: string;
+                /** @description RFC 3339; 15 minutes ago by default. */
+                since?: string;
+                /** @description RFC 3339; now by default. */
+                until?: string;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClassPoints"];
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or not for this caller. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "tenants-get": {
         parameters: {
             query?: {
@@ -13404,6 +13956,81 @@ export interface operations {
             };
             /** @description The Idempotency-Key was used for another request. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "tenant-limit-use-get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LimitUsesOutput"];
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or not for this caller. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
                 headers: {
                     [name: string]: unknown;
                 };

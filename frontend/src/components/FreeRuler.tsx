@@ -51,7 +51,7 @@ export function FreeRuler({
             <RulerRow
               label="waiting"
               share={sums.wanted.tokens / scale}
-              text={`needs ${count(sums.wanted.tokens)}, on ${sums.wanted.instance}`}
+              text={`needs ${count(sums.wanted.tokens)}${sums.wanted.instance ? `, on ${sums.wanted.instance}` : ", in front"}`}
               wanted
             />
           )}

@@ -72,7 +72,7 @@ export interface Totals {
   totalTokens: number;
   freeTokens: number;
   largest: { tokens: number; instance: string } | null;
-  /** The largest demand at the head of a queue that its own instance cannot take now. */
+  /** The largest demand at the head of a queue; no instance: it waits in front of the fleet. */
   wanted: { tokens: number; instance: string } | null;
   meanFreeness: number | null;
 }
@@ -99,6 +99,17 @@ export function totals(instances: readonly Instance[], now: number): Totals {
     ),
     meanFreeness: freenesses.length ? freenesses.reduce((a, b) => a + b, 0) / freenesses.length : null,
   };
+}
+
+/** With those that wait in front of the fleet: their number, and what the first of them needs. */
+export function withQueue(sums: Totals, state: LiveState): Totals {
+  const queued = [...state.gateways.values()].reduce((sum, gateway) => sum + gateway.queued, 0);
+  const first = state.queue[0];
+  const wanted =
+    first && first.needed_tokens > (sums.wanted?.tokens ?? 0)
+      ? { tokens: first.needed_tokens, instance: "" }
+      : sums.wanted;
+  return { ...sums, waiting: sums.waiting + Math.max(queued, state.queue.length), wanted };
 }
 
 export function isFresh(instance: Instance, now: number): boolean {

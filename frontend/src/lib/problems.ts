@@ -12,6 +12,7 @@ import {
   type Level,
   totals,
   usedShare,
+  withQueue,
 } from "./fleet";
 import { age, capital, count, duration, percent, plural } from "./format";
 
@@ -30,7 +31,7 @@ const LOOP_SILENT_S = 5;
 
 export function problems(state: LiveState, instances: readonly Instance[], now: number): Problem[] {
   return [
-    ...fitsNowhere(instances, now),
+    ...fitsNowhere(state, instances, now),
     ...hurtClass(state),
     ...silentInstances(state, instances, now),
     ...failedInstances(instances),
@@ -40,16 +41,18 @@ export function problems(state: LiveState, instances: readonly Instance[], now: 
   ];
 }
 
-function fitsNowhere(instances: readonly Instance[], now: number): Problem[] {
-  const { wanted, largest } = totals(instances, now);
+function fitsNowhere(state: LiveState, instances: readonly Instance[], now: number): Problem[] {
+  const { wanted, largest } = withQueue(totals(instances, now), state);
   if (!wanted || (largest && largest.tokens >= wanted.tokens)) return [];
   return [
     {
       key: "fits-nowhere",
       level: "hurt",
       title: `A request of ${count(wanted.tokens)} tokens fits nowhere`,
-      detail: `First in line on ${wanted.instance}; the largest gap is ${largest ? `${count(largest.tokens)} tokens, on ${largest.instance}` : "none"}. Another instance would take it; draining would not help.`,
-      action: { kind: "open", instance: wanted.instance },
+      detail: `First in line ${wanted.instance ? `on ${wanted.instance}` : "in front of the fleet"}; the largest gap is ${largest ? `${count(largest.tokens)} tokens, on ${largest.instance}` : "none"}. Another instance would take it; draining would not help.`,
+      action: wanted.instance
+        ? { kind: "open", instance: wanted.instance }
+        : { kind: "page", to: "/cluster", name: "Show the queue" },
     },
   ];
 }

@@ -18,6 +18,7 @@ import {
   type Totals,
   totals,
   usedShare,
+  withQueue,
 } from "./fleet";
 import { age, capital, count, duration, percent, plural } from "./format";
 
@@ -42,7 +43,7 @@ export interface Situation {
 }
 
 export function situation(state: LiveState, instances: readonly Instance[], now: number): Situation {
-  const sums = totals(instances, now);
+  const sums = withQueue(totals(instances, now), state);
   const head = headline(state, instances, sums, now);
   const suspect = fullest(instances, now);
   return {

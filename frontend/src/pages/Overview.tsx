@@ -10,7 +10,7 @@ import { OnHold } from "../components/OnHold";
 import { Problems } from "../components/Problems";
 import { SituationCard } from "../components/SituationCard";
 import { OverviewSkeleton } from "../components/Skeletons";
-import { byRank, type ClassNow, classNow, type Level, liveMoves, totals } from "../lib/fleet";
+import { byRank, type ClassNow, classNow, type Level, liveMoves, totals, withQueue } from "../lib/fleet";
 import { clock, count } from "../lib/format";
 import { problems } from "../lib/problems";
 import { situation } from "../lib/situation";
@@ -34,7 +34,7 @@ function LiveOverview({ state }: { state: LiveState }) {
   const instances = useInstances();
   const narrow = useMediaQuery("(max-width: 720px)", false, { getInitialValueInEffect: false });
   const found = situation(state, instances, now);
-  const sums = totals(instances, now);
+  const sums = withQueue(totals(instances, now), state);
   const moves = liveMoves(state, now);
   const classes = byRank(state);
   const redis = state.degraded.redis;

@@ -1,4 +1,5 @@
 import type { Config, PolicyField, PolicyProblem } from "../../api/scheduling";
+import { count } from "../../lib/format";
 import { flatten, groupOf, type Scalar, withValue } from "../../lib/policyDraft";
 
 interface FormProps {
@@ -40,6 +41,11 @@ export function PolicyForm({ active, draft, fields, problems, onChange, disabled
   );
 }
 
+/** Small bounds with their decimals, large ones with separators. */
+function range(value: number): string {
+  return Number.isInteger(value) ? count(value) : String(value);
+}
+
 interface RowProps {
   path: string;
   value: Scalar;
@@ -58,8 +64,11 @@ function FieldRow({ path, value, before, field, problem, onChange }: RowProps) {
         {path.slice(groupOf(path) ? groupOf(path).length + 1 : 0).replaceAll("_", " ")}
         {changed && <s className="t3"> {String(before ?? "–")}</s>}
         <span className="caption block">
-          {field?.meaning}
-          {field && field.low !== null && field.high !== null && ` ${field.low} to ${field.high}.`}
+          {field?.meaning.replaceAll("`", "")}
+          {field &&
+            field.low !== null &&
+            field.high !== null &&
+            ` ${range(field.low)} to ${range(field.high)}.`}
         </span>
       </label>
       <Input id={id} value={value} field={field} onChange={onChange} />

@@ -184,14 +184,12 @@ interface TargetProps {
 }
 
 function TargetLoad({ draft, row, effect, onChange }: TargetProps) {
-  const { screenNow: now } = useShown();
   const instances = useInstances();
   const most = Math.max(
     1000,
     ...instances.map((item) => (item.total_blocks ?? 0) * (item.block_size_tokens ?? 0)),
     row.target_load_tokens ?? 0,
   );
-  void now;
   const value = draft.target_load_tokens ?? null;
   const marks = row.target_load_tokens == null ? [] : [{ value: row.target_load_tokens, label: "now" }];
   return (
@@ -250,9 +248,12 @@ function Effect({ effect, name, target }: { effect: HeadroomEffect; name: string
             ? `No instance runs a ${name} request now, so nothing is kept at this moment.`
             : `On each instance that runs a ${name} request, what lies beyond ${count(target)} tokens is out of the others' reach. ${plural(effect.hosts.length, "instance does", "instances do")} now, so ${count(effect.keptDraft)} tokens are kept, ${percent(share)} of the pool; now it is ${count(effect.keptNow)}.`}
       </p>
-      {effect.hosts.slice(0, 3).map((each) => (
-        <HostBars key={each.id} host={each} />
-      ))}
+      {effect.hosts
+        .filter((each) => each.keptNow !== each.keptDraft)
+        .slice(0, 3)
+        .map((each) => (
+          <HostBars key={each.id} host={each} />
+        ))}
       {effect.keptDraft > effect.keptNow && (
         <p className="detail">
           <Mark shape="risk" size={12} /> The other classes get {count(effect.keptDraft - effect.keptNow)}{" "}
