@@ -47,6 +47,9 @@ class WhatIfError(ValueError):
 class QuotaError(WhatIfError):
     """Nothing is wrong with it, but there is too much of it already."""
 
+    status_code = 429
+    """As HTTP says it."""
+
 
 def upload_trace(*, name: str, content: bytes, actor: str, pool: Pool | None = None) -> WhatIfTrace:
     """Keep an uploaded CSV (as Azure's, BurstGPT's, or arrival, prompt, output[, class]).
