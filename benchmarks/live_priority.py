@@ -71,7 +71,7 @@ SETTINGS = {
         },
         kv_memory_bytes=3 * 2**20,
         capacity_tokens=3072,
-        rate_per_s=20.0,
+        rate_per_s=34.0,
         prompt_tokens=(30, 400),
         output_tokens=(20, 160),
     ),
@@ -120,8 +120,8 @@ def between(chance: random.Random, low: int, high: int) -> int:
 
 
 def classes(setting: Setting, priorities: bool) -> dict[str, ClassTerms]:
-    """With priorities: rank, and an instance that hosts the high class is filled to half by others."""
-    high = ClassTerms(0, 500, 50, setting.capacity_tokens // 2, "priority")
+    """With priorities: rank, and others fill an instance that hosts the high class to five eighths."""
+    high = ClassTerms(0, 500, 50, setting.capacity_tokens * 5 // 8, "priority")
     rest = ClassTerms(1, 2000, 80, None, "default")
     if not priorities:
         high = replace(high, rank=1, target_load_tokens=None)
@@ -155,11 +155,9 @@ class Run:
         assert process.gateway is not None
         try:
             async with asyncio.timeout(120):
-                while len(process.gateway.links.usable()) < len(self._agents):
+                while len(process.gateway.links.usable()) < len(self._agents):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-                while (
-                    process.gateway.router.config.policy != "llumdeck" or not process.gateway.router.classes
-                ):
+                while not process.gateway.router.classes:  # noqa: ASYNC110 - they come by a poll
                     await asyncio.sleep(0.05)
             await ask(process, Request(0.0, REST, 30, 2))
             started_s = time.monotonic()
