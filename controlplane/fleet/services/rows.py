@@ -13,7 +13,7 @@ from controlplane.events.schema import InstanceChanged
 from controlplane.fleet.models import Instance, InstanceTransition
 from controlplane.fleet.models.instance import SYSTEM
 from controlplane.records.models import Operation
-from controlplane.records.operations import cancel_operation, start_operation
+from controlplane.records.operations import cancel_operation, finish_operation, start_operation
 from controlplane.records.services import audit
 
 __all__ = ["SYSTEM", "WISH_FIELDS", "FleetError", "begin", "change", "end_operation", "store", "store_wish"]
@@ -94,14 +94,14 @@ def begin(instance: Instance, kind: str, *, actor: str, reason: str, note: str, 
     return operation
 
 
-def end_operation(instance: Instance, *, by: str) -> None:
-    """What was under way for the instance is not wanted any more."""
+def end_operation(instance: Instance, *, by: str, done: bool = False) -> None:
+    """What was under way for the instance has reached its end, or is not wanted any more."""
     if instance.operation_id:
         running = Operation.objects.filter(
             operation_id=instance.operation_id, state=Operation.State.RUNNING
         ).first()
         if running is not None:
-            cancel_operation(running, by=by)
+            finish_operation(running) if done else cancel_operation(running, by=by)
     instance.operation_id = ""
 
 

@@ -38,7 +38,8 @@ def undrain_instance(*, instance: Instance, actor: str, reason: str = "") -> Ins
     """Wish it to accept work again, at any time. Raises ``TransitionError``."""
     previous = instance.state
     was_leaving = instance.stop_when_drained
-    end_operation(instance, by=actor)
+    emptied = instance.when_drained == WhenDrained.UNDRAIN and previous == State.DRAINED
+    end_operation(instance, by=actor, done=emptied)
     instance.want_accepting(cause=reason or f"undrained by {actor}", now=timezone.now(), actor=actor)
     if was_leaving:
         _set_target(instance.pool, _staying(instance.pool) + 1)

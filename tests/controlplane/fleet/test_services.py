@@ -477,3 +477,12 @@ def test_old_history_is_forgotten(chat_pool):
         "transitions": 1,
         "scaling": 1,
     }
+
+
+def test_an_instance_is_emptied_once_and_takes_work_again(chat_pool, agents):
+    row = services.migrate_all(instance=builders.instance(of=chat_pool), actor="ann")
+    operation_id = row.operation_id
+    sync(SeenStatus(builders.status(accepting=False), 0.0))
+    jobs(agents)
+    assert (state_of(row), row.accepting, row.when_drained) == ("ready", True, "stay")
+    assert Operation.objects.get(operation_id=operation_id).state == "succeeded"
