@@ -5,12 +5,13 @@
 Four readings, on this machine, against a real Redis and real WebSockets:
 
 * ``cpu_ratio``: CPU time of the console's process per delivered frame (reading and making frames included),
-  ours over Channels' stock fan-out (``channels_redis`` core layer, one group) of the same hub's frames to as many
-  clients in the same run;
-* sample to socket: from an agent's report to its arrival at a client, P50 and P99; up to a period of it is the
-  hub's own sampling;
+  ours over Channels' stock fan-out (``channels_redis`` core layer, one group) of the same hub's frames to
+  as many clients in the same run;
+* sample to socket: from an agent's report to its arrival at a client, P50 and P99; up to a period of it is
+  the hub's own sampling;
 * ``paint_p95_ms``: from an agent's report to the frame in which one chromium painted it;
-* ``stalled_ratio``: the other clients' median sample-to-socket beside one client that reads nothing, over without.
+* ``stalled_ratio``: the other clients' median sample-to-socket beside one client that reads nothing, over
+  that without.
 
 Each instance has news in every period. ``--quick`` takes one size and a few seconds each.
 """

@@ -1,7 +1,7 @@
 """The stock way of Channels to tell many browsers the same: a group on ``channels_redis``' core layer.
 
-Only the reference of ``benchmarks.dashboard``: the console's own hub reads and makes the frames, as it does for
-the live page; each then goes to a group, and every client is a consumer that passes it on.
+Only the reference of ``benchmarks.dashboard``: the console's own hub reads and makes the frames, as it does
+for the live page; each then goes to a group, and every client is a consumer that passes it on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import django
 
 django.setup()
 
-from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.layers import channel_layers
-from channels_redis.core import RedisChannelLayer
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402  (Django must be set up first)
+from channels.layers import channel_layers  # noqa: E402  (Django must be set up first)
+from channels_redis.core import RedisChannelLayer  # noqa: E402  (Django must be set up first)
 
-from console.dashboard.hub import current_hub
+from console.dashboard.hub import current_hub  # noqa: E402  (Django must be set up first)
 
 GROUP = "live"
 LAYER = RedisChannelLayer(hosts=[os.environ["REDIS_URL"]], capacity=1000)

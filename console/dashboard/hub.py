@@ -21,6 +21,7 @@ from django.db import DatabaseError
 from console.dashboard.directory import Directory, read_directory
 from console.dashboard.source import Reading, RedisSource
 from console.dashboard.watch import Watcher
+from controlplane.fleet.asking import AskedGateway, ask_gateways
 from controlplane.redis_client import RedisError
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ IDLE_FRAME_S = 2.0
 """How often to look while nobody does: keeps the history going."""
 HEARTBEAT_S = 1.0
 DIRECTORY_S = 2.0
+ASKED_S = 2.0
+"""How often gateways are asked themselves while Redis is away."""
 DETAIL_S = 1.0
 """How often per-request detail is read while somebody subscribes to it."""
 UNACKNOWLEDGED_FRAMES = 8
@@ -140,6 +143,7 @@ class Hub:
         *,
         source: RedisSource | None = None,
         directory: Callable[[], Directory] = read_directory,
+        ask: Callable[[], list[AskedGateway]] = ask_gateways,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.watcher = Watcher()
@@ -147,6 +151,8 @@ class Hub:
         self.clients: set[Client] = set()
         self._source = source or RedisSource()
         self._read_directory = directory
+        self._ask = ask
+        self._ask_due = 0.0
         self.frames_skipped = 0
         """Over all clients, since the start."""
         self._encoded: dict[tuple[int, frozenset[str]], bytes] = {}
@@ -200,6 +206,7 @@ class Hub:
         """One round: database when due, Redis when due, then wake the clients."""
         await self._look_at_database()
         await self._look_at_redis()
+        await self._ask_gateways()
         self._ready.set()
         for client in self.clients:
             client.wake()
@@ -244,6 +251,19 @@ class Hub:
         self._attempts = 0
         self._refresh_if_needed(reading)
         self.watcher.take_reading(reading, now=self.clock())
+
+    async def _ask_gateways(self) -> None:
+        """With Redis away, those who serve say themselves how they do."""
+        now = self.clock()
+        if not self._attempts or now < self._ask_due:
+            return
+        self._ask_due = now + ASKED_S
+        try:
+            asked = await asyncio.to_thread(self._ask)
+        except DatabaseError:
+            return
+        reports = [each.answer.report for each in asked if each.answer is not None]
+        self.watcher.take_gateway_reports(reports, asked=len(asked), now=self.clock())
 
     def _wanted_detail(self, now: float) -> list[str]:
         """The instances whose requests are to be read in this look."""

@@ -181,11 +181,20 @@ class Loop(TypedDict):
     problems: list[str]
 
 
+class GatewaysAsked(TypedDict):
+    """Gateways that were asked themselves, and how many answered."""
+
+    asked: int
+    answered: int
+    at: float
+
+
 class RedisAway(TypedDict):
     since: float
     error: str
     attempts: int
     next_try_at: float
+    gateways: GatewaysAsked | None
 
 
 class DatabaseAway(TypedDict):

@@ -87,10 +87,22 @@ class Watcher:
         if not self._redis_error:
             self._add_line(feed.redis_line(error), at=now)
         self._redis_error = error
-        self._degrade(
-            "redis", {"since": since, "error": error, "attempts": attempts, "next_try_at": next_try_at}
-        )
+        away = {"since": since, "error": error, "attempts": attempts, "next_try_at": next_try_at}
+        self._degrade("redis", {**away, "gateways": known["gateways"] if known else None})
         self.pass_time(now=now)
+
+    def take_gateway_reports(self, reports: list[GatewayStatus], *, asked: int, now: float) -> None:
+        """What gateways said when asked themselves, because Redis is away."""
+        for status in reports:
+            self._gateways[status.gateway_id] = (status, now)
+            self.state.put("gateways", shapes.gateway_shape(status, heard_at=round(now, 2)))
+        known = self.state.singles["degraded"].get("redis")
+        if known:
+            answers = {"asked": asked, "answered": len(reports), "at": round(now, 1)}
+            self._degrade("redis", {**known, "gateways": answers})
+        if reports:
+            self._show_classes(now)
+            self._show_queue(now)
 
     def database_answered(self, error: str, *, now: float) -> None:
         """``error`` is empty when the database answered."""

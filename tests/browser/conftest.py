@@ -97,3 +97,7 @@ def sign_in(page: Page, user: str, password: str = PASSWORD) -> None:
     page.get_by_label("User").fill(user)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("button", name="Sign in").click()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screens", default="", help="folder for pictures of the real system's screens")

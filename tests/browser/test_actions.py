@@ -34,15 +34,14 @@ def test_a_drain_shows_its_impact_takes_effect_and_can_be_undone(open_page):
 
 
 def test_a_tenants_class_is_changed_with_its_effect_told_before(open_page):
-    page = open_page(path="/tenants")
-    row = page.get_by_role("row").filter(has_text="globex")
-    expect(row).to_contain_text("standard")
-    row.get_by_role("button", name="Change class…").click()
+    page = open_page(path="/tenants/globex")
+    expect(page.get_by_text("Served as")).to_be_visible()
+    page.get_by_role("button", name="Change class…").click()
     dialog = page.get_by_role("dialog", name="Class of globex")
     dialog.get_by_role("radio", name=re.compile("interactive")).check()
     expect(dialog).to_contain_text("New requests of globex that name no class are served as interactive")
     dialog.get_by_role("button", name="Serve globex as interactive").click()
-    expect(row).to_contain_text("interactive")
+    expect(page.get_by_text("globex is served as interactive from now on.")).to_be_visible()
     line = audit_line(page, "globex")
     expect(line).to_contain_text("tenant set class")
 

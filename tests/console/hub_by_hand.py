@@ -56,7 +56,14 @@ class HubByHand:
         self.now = START_S
         self.source = SourceByHand()
         self.directory = directory or directory_of([])
-        self.hub = Hub(source=self.source, directory=lambda: self.directory, clock=lambda: self.now)
+        self.asked: list[Any] = []
+        """What gateways answer when asked themselves."""
+        self.hub = Hub(
+            source=self.source,
+            directory=lambda: self.directory,
+            ask=lambda: self.asked,
+            clock=lambda: self.now,
+        )
 
     @property
     def state(self) -> Any:

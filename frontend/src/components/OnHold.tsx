@@ -23,6 +23,12 @@ export function OnHold({ redis, now }: { redis: NonNullable<Degraded["redis"]>; 
       <section className="card">
         <div className="card-head">
           <h2>Still works</h2>
+          {redis.gateways && (
+            <span className="aside">
+              {redis.gateways.answered} of {redis.gateways.asked} gateways answer, asked{" "}
+              {age(now - redis.gateways.at)} ago
+            </span>
+          )}
         </div>
         <ul>
           {WORKS.map(([name, detail]) => (

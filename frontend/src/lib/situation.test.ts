@@ -38,7 +38,13 @@ describe("the sentence of health", () => {
     const state = liveState({
       instances: [instance("a", { heard_at: NOW - 47 })],
       degraded: {
-        redis: { since: NOW - 47, error: "connection refused", attempts: 3, next_try_at: NOW + 4 },
+        redis: {
+          since: NOW - 47,
+          error: "connection refused",
+          attempts: 3,
+          next_try_at: NOW + 4,
+          gateways: null,
+        },
       },
     });
     expect(told(state).sentence).toBe(

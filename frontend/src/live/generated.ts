@@ -162,11 +162,18 @@ export interface Loop {
   problems: string[];
 }
 
+export interface GatewaysAsked {
+  asked: number;
+  answered: number;
+  at: number;
+}
+
 export interface RedisAway {
   since: number;
   error: string;
   attempts: number;
   next_try_at: number;
+  gateways: GatewaysAsked | null;
 }
 
 export interface DatabaseAway {

@@ -1,0 +1,189 @@
+"""The paths that matter on the real system: real engines under load, seen and steered by a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.integration.running import PROJECT, Stack, environment
+
+pytestmark = [pytest.mark.browser, pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
+ENDS_WITHIN_S = 180.0
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack(tmp_path_factory.mktemp("state"))
+    made.start()
+    try:
+        made.wait_for("Ctrl-C stops everything")
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def password(system: Stack) -> str:
+    found = re.search(r"sign in   operator / (\S+)  \(shown this once\)", system.output)
+    assert found, system.output
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, system: Stack, password: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 960}, color_scheme="dark")
+    made = context.new_page()
+    made.set_default_timeout(60_000)
+    made.goto(system.console)
+    made.get_by_label("User").fill("operator")
+    made.get_by_label("Password", exact=True).fill(password)
+    made.get_by_role("button", name="Sign in").click()
+    expect(made.get_by_role("navigation", name="Pages")).to_be_visible()
+    yield made
+    context.close()
+
+
+class Load:
+    """A replay beside the test."""
+
+    def __init__(self, system: Stack, seconds: int, rate: float = 3.0) -> None:
+        command = [sys.executable, "manage.py", "replay", "--mix", "S-S", "--rate", str(rate)]
+        command += ["--duration", str(seconds), "--every", "5"]
+        self._process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=environment(system.state_dir),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def end(self) -> None:
+        output, _ = self._process.communicate(timeout=ENDS_WITHIN_S)
+        assert self._process.returncode == 0, output
+
+
+def fleet_row(page: Page, number: int):
+    return page.get_by_label("fleet").get_by_role("row").nth(number)
+
+
+def test_load_arrives_and_an_instance_is_drained_under_it_without_a_failed_stream(system: Stack, page: Page):
+    load = Load(system, 25)
+    page.goto(f"{system.console}/")
+    first = fleet_row(page, 1)
+    expect(first).to_contain_text("serving")
+    expect(first.get_by_role("cell").nth(4)).not_to_have_text("0")
+    name = first.get_by_role("link").first.inner_text()
+    page.goto(f"{system.console}/instances/{name}")
+    page.get_by_role("button", name=f"Drain {name}…").click()
+    page.get_by_role("dialog").get_by_role("button", name=f"Drain {name}").click()
+    expect(page.get_by_text("Empty: it can be stopped without any loss.")).to_be_visible(timeout=90_000)
+    page.get_by_role("button", name=f"Undrain {name}…").click()
+    page.get_by_role("dialog").get_by_role("button", name=f"Undrain {name}").click()
+    expect(page.get_by_role("button", name=f"Drain {name}…", exact=True)).to_be_visible()
+    load.end()  # The command fails when any request of it failed.
+
+
+def test_a_running_request_is_moved_by_hand_and_its_life_shows_the_move(system: Stack, page: Page):
+    stream = Streaming(system)
+    page.goto(f"{system.console}/requests")
+    row = page.get_by_role("table", name="live requests").get_by_role("row").filter(has_text="decoding").first
+    row.get_by_role("link").first.click()
+    expect(page.get_by_label("life of the request")).to_be_visible()
+    page.get_by_role("button", name="Migrate…").click()
+    dialog = page.get_by_role("dialog", name="Migrate a request")
+    dialog.get_by_role("combobox", name="To").click()
+    page.get_by_role("option").first.click()
+    dialog.get_by_role("button", name=re.compile("^Migrate to")).click()
+    expect(page.get_by_label(re.compile("^move .* to ")).first).to_contain_text("hand over")
+    assert stream.text().rstrip().endswith("[DONE]")
+
+
+def test_a_tenants_class_changes_what_its_next_request_is_served_as(system: Stack, page: Page):
+    page.goto(f"{system.console}/tenants/demo")
+    page.get_by_role("button", name="Change class…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("radio", name=re.compile("interactive")).check()
+    dialog.get_by_role("button", name=re.compile("^Serve demo as interactive")).click()
+    expect(page.get_by_text("demo is served as interactive from now on.")).to_be_visible()
+    page.wait_for_timeout(6_000)  # A gateway knows a key's rights for five seconds.
+    stream = Streaming(system)
+    page.goto(f"{system.console}/requests?class=interactive")
+    table = page.get_by_role("table", name="live requests")
+    expect(table.get_by_role("row").filter(has_text="demo").first).to_contain_text("interactive")
+    stream.text()
+
+
+class Streaming:
+    """One long stream, as a client has it."""
+
+    def __init__(self, system: Stack) -> None:
+        body = {"prompt": "Once upon a time", "max_tokens": 700, "stream": True, "ignore_eos": True}
+        listed = json.load(urllib.request.urlopen(self._ask(system, "/v1/models"), timeout=30))
+        body["model"] = listed["data"][0]["id"]
+        request = self._ask(system, "/v1/completions", json.dumps(body).encode())
+        self._answer = urllib.request.urlopen(request, timeout=180)
+
+    @staticmethod
+    def _ask(system: Stack, path: str, body: bytes | None = None) -> urllib.request.Request:
+        headers = {"Authorization": f"Bearer {system.key}", "Content-Type": "application/json"}
+        return urllib.request.Request(system.gateway + path, data=body, headers=headers)
+
+    def text(self) -> str:
+        return self._answer.read().decode()
+
+
+def test_a_lost_console_is_said_and_regained(system: Stack, page: Page):
+    page.goto(f"{system.console}/")
+    expect(fleet_row(page, 1)).to_contain_text("serving")
+    system.child("console.asgi").kill()
+    expect(page.get_by_role("button", name=re.compile("Drain|Migrate")).first).to_contain_text(
+        "waits for the console"
+    )
+    expect(page.get_by_role("status").filter(has_text="Live")).to_be_visible(timeout=90_000)
+    expect(fleet_row(page, 1)).to_contain_text("serving")
+
+
+def test_pictures_of_the_real_system(system: Stack, page: Page, request: pytest.FixtureRequest):
+    """With ``--screens FOLDER`` every screen is photographed under load; without, each has to open."""
+    folder = request.config.getoption("--screens")
+    load = Load(system, 30, rate=4.0) if folder else None
+    for name, path in SCREENS.items():
+        page.goto(system.console + path.replace("INSTANCE", next(iter(system.instance_states()))))
+        expect(page.get_by_role("heading", level=1).first).to_be_visible()
+        if folder:
+            photograph(page, Path(folder), name)
+    if load:
+        load.end()
+
+
+SCREENS = {
+    "overview": "/",
+    "cluster": "/cluster",
+    "instance": "/instances/INSTANCE",
+    "requests": "/requests",
+    "migrations": "/migrations",
+    "scheduling": "/scheduling",
+    "policy": "/scheduling/policy",
+    "tenants": "/tenants?class=interactive",
+    "alerts": "/alerts",
+}
+
+
+def photograph(page: Page, folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for scheme in ("dark", "light"):
+        for width in (1440, 360):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900 if width > 720 else 780})
+            page.wait_for_timeout(1_500)
+            page.screenshot(path=folder / f"{name}-{scheme}-{width}.png")
+    page.set_viewport_size({"width": 1440, "height": 960})

@@ -1,0 +1,120 @@
+"""The screens that show and steer: map, requests, policy, keys, palette; on the live fleet of the stack."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_map_has_a_cell_per_instance_a_queue_and_a_twin(open_page, stack):
+    stack.fleet.add_large(stack.fleet.now)
+    page = open_page(path="/cluster")
+    for name in ("main-1", "main-4"):
+        expect(page.get_by_role("region", name=name, exact=True)).to_contain_text("freeness")
+    expect(page.get_by_role("img", name=re.compile(r"blocks used by \d+ requests")).first).to_be_visible()
+    expect(page.get_by_text("largest placeable request", exact=False).first).to_be_visible()
+    queue = page.get_by_label("queue", exact=True)
+    expect(queue.get_by_role("row").filter(has_text="in front of the fleet").first).to_contain_text("tokens")
+    page.keyboard.press("t")
+    expect(page.get_by_label("instances as a table")).to_be_visible()
+    expect(page).to_have_url(re.compile("view=table"))
+
+
+def test_the_selected_cell_and_every_filter_are_in_the_url(open_page):
+    page = open_page(path="/cluster")
+    page.get_by_role("region", name="main-2", exact=True).get_by_role("button", name="main-2").click()
+    expect(page.get_by_label("selected instance")).to_contain_text("Drain main-2…")
+    page.get_by_label("Fill by").select_option("used")
+    page.reload()
+    expect(page.get_by_label("selected instance")).to_contain_text("main-2")
+    expect(page.get_by_label("Fill by")).to_have_value("used")
+
+
+def test_the_list_of_requests_is_live_and_filtered_by_the_url(open_page):
+    page = open_page(path="/requests?tenant=umbrella")
+    table = page.get_by_role("table", name="live requests")
+    expect(table.get_by_role("row").filter(has_text="umbrella").first).to_be_visible()
+    expect(table.get_by_role("row").filter(has_text="globex")).to_have_count(0)
+    page.get_by_label("Tenant", exact=True).select_option("globex")
+    expect(table.get_by_role("row").filter(has_text="globex").first).to_be_visible()
+    expect(page).to_have_url(re.compile("tenant=globex"))
+
+
+def test_a_policy_is_edited_previewed_activated_and_rolled_back(open_page):
+    page = open_page("ada", path="/scheduling/policy")
+    field = page.get_by_label(re.compile("^source threshold tokens"))
+    field.fill("-5")
+    field.press("Enter")
+    expect(page.locator(".complaint")).to_be_visible()
+    for value, version in (("200", "v1"), ("240", "v2")):
+        field = page.get_by_label(re.compile("^source threshold tokens"))
+        field.fill(value)
+        field.press("Enter")
+        page.get_by_label("destination threshold tokens").fill("400")
+        page.get_by_label("destination threshold tokens").press("Enter")
+        page.get_by_role("button", name="Diff").click()
+        expect(page.locator(".diff .is-in").first).to_contain_text(value)
+        page.get_by_role("button", name="Preview on the live fleet").click()
+        expect(page.get_by_label("preview")).to_contain_text("On the fleet right now")
+        page.get_by_role("button", name="Activate…").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Reason").fill("relieve earlier")
+        dialog.get_by_role("button", name="Save and activate").click()
+        expect(page.get_by_text("The new policy of main is active.").last).to_be_visible()
+        expect(page.get_by_label("policy", exact=True)).to_contain_text(f"main: {version}")
+        page.get_by_role("button", name="Form").click()
+    page.get_by_role("link", name="Versions").click()
+    page.get_by_role("button", name="Roll back…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.get_by_text("The earlier policy of main is active again.")).to_be_visible()
+    active = page.get_by_label("versions").get_by_role("button").filter(has=page.get_by_label("active"))
+    expect(active).to_contain_text("v1")
+
+
+def test_a_key_is_shown_once_and_revoked(open_page):
+    page = open_page("ada", path="/tenants/hooli")
+    page.get_by_role("button", name="Make a key…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What for").fill("browser test")
+    dialog.get_by_role("button", name="Make the key").click()
+    secret = dialog.locator("[data-once]")
+    expect(secret).to_be_visible()
+    raw = secret.inner_text()
+    dialog.get_by_role("button", name="I have kept it").click()
+    row = page.get_by_label("keys", exact=True).get_by_role("row").filter(has_text="browser test")
+    expect(row).to_contain_text(raw[:6])
+    assert raw not in page.content()
+    row.get_by_role("button", name="Revoke…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke the key").click()
+    expect(row).to_contain_text("revoked")
+
+
+def test_the_palette_finds_pages_instances_and_acts(open_page):
+    page = open_page()
+    expect(page.get_by_label("situation")).to_be_visible()
+    page.keyboard.press("Control+k")
+    box = page.get_by_role("combobox", name="Search or act")
+    box.fill("drain main-2")
+    box.press("Enter")
+    expect(page.get_by_role("dialog", name="Drain main-2?")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.get_by_role("combobox", name="Search or act").fill("alerts")
+    page.get_by_role("combobox", name="Search or act").press("Enter")
+    expect(page.get_by_role("heading", name="Alerts", exact=True)).to_be_visible()
+
+
+def test_no_style_or_script_is_refused_by_the_content_policy(open_page, stack):
+    page = open_page("ada")
+    refused: list[str] = []
+    page.on("console", lambda line: refused.append(line.text) if "Content Security" in line.text else None)
+    for path in ("/cluster", "/tenants?class=batch", "/scheduling/policy"):
+        page.goto(stack.url + path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox", name="Search or act")).to_be_visible()
+    assert refused == []
