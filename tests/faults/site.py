@@ -36,7 +36,7 @@ TOKENS_TO_COPY = 70
 # Small batches: long prompts are prefilled in chunks, seeded ones too.
 ENGINE_ARGS: dict[str, dict[str, Any]] = {
     "vllm": {"max_model_len": 2048, "block_size": 32, "max_num_batched_tokens": 256},
-    "paced": {"base_step_ms": 2.0, "per_sequence_ms": 0.1, "per_prefill_token_ms": 0.01},
+    "paced": {"base_step_ms": 8.0, "per_sequence_ms": 0.1, "per_prefill_token_ms": 0.01},
 }
 
 

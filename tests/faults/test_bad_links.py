@@ -25,10 +25,10 @@ def test_case_07_a_destination_that_hangs_and_wakes_up(stage: Stage, matrix, see
     """Stopped in mid-copy until all have given it up; what it then says is late and counts for nothing."""
     with stage.trial(matrix, 7, "destination stopped in mid-copy, then let go on", seed) as scene:
         scene.somewhere()
-        entry, site = scene.pick(), scene.site
+        site = scene.site
         scene.agent("destination").arm("destination.write:stop@1")
         scene.struck()
-        migration_id = scene.move(entry)
+        migration_id = scene.move(scene.pick(tokens=(1, 60)))
         wait_until(scene.agent("destination").is_stopped, "the destination to hang")
         assert site.outcome(migration_id).state == "aborted"
         site.wait_for(lambda: scene.destination not in site.gateway.links.usable())
@@ -63,12 +63,10 @@ def test_case_08_a_partition_at_commit(stage: Stage, matrix, seed: int, variant:
 
 def partition(scene: Scene, silent: frozenset[Way] | None, point: str) -> None:
     scene.somewhere()
-    entry = scene.pick()
     relay = scene.relay()
     scene.agent("destination").arm(f"{point}:delay=0.4@1")
     scene.struck()
-    migration_id = scene.move(entry, via=relay)
-    scene.reaches("destination", point)
+    migration_id = scene.move_until("destination", point, via=relay)
     if silent is None:
         relay.cut(refuse=True)
     else:

@@ -95,11 +95,10 @@ def test_case_15_draining_in_mid_copy(stage: Stage, matrix, seed: int, variant: 
     """Neither a destination that is drained in mid-copy nor a whole drain ends a request."""
     with stage.trial(matrix, 15, f"{variant} drained in mid-copy", seed) as scene:
         scene.somewhere()
-        entry, site = scene.pick(), scene.site
+        site = scene.site
         scene.agent("destination").arm("destination.write:delay=0.3@1")
         scene.struck()
-        migration_id = scene.move(entry)
-        scene.reaches("destination", "destination.write")
+        migration_id = scene.move_until("destination", "destination.write")
         scene.agent(variant).ask("set_accepting", False, site.epoch)
         outcome = site.outcome(migration_id)
         scene.trial.note(**{outcome.state: 1})

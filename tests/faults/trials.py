@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from controlplane.gateway.entries import Entry
@@ -25,6 +25,7 @@ from tests.faults.site import RESERVATION_TTL_S, Site
 FREED_WITHIN_S = RESERVATION_TTL_S + 12.0
 """A reservation's life, and a busy machine's leisure."""
 STREAMS = 8
+MOVES_TRIED = 4
 
 
 class Oracle:
@@ -109,6 +110,27 @@ class Scene:
     def leaver(self) -> Leaver:
         """One more client, who will leave; its request must not be missed by anybody."""
         return Leaver(self.site, self.rng)
+
+    def move_until(self, role: str, point: str, via: Relay | None = None) -> str:
+        """Move requests until one of them gets as far as this failpoint; that migration's id."""
+        for _ in range(MOVES_TRIED):
+            with suppress(ValueError):  # it has ended meanwhile
+                migration_id = self.move(self.pick(tokens=(1, 60)), via=via)
+                if self._gets_to(role, point, migration_id):
+                    return migration_id
+        raise AssertionError(f"none of {MOVES_TRIED} moves came to {point}")
+
+    def _gets_to(self, role: str, point: str, migration_id: str) -> bool:
+        agent, site = self.agent(role), self.site
+
+        def reached() -> bool:
+            return bool(agent.ask("hits").get(point, 0))
+
+        def over() -> bool:
+            return any(one.state in ("done", "aborted") for one in site.outcomes(migration_id))
+
+        wait_until(lambda: reached() or over(), f"{point} at the {role}", limit_s=30)
+        return reached()
 
     def dies(self, role: str) -> None:
         """It does, by what was armed."""
