@@ -31,12 +31,19 @@ def bomb() -> str:
     return packed.getvalue().decode("latin-1")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [bomb().replace("\x00", "0"), gzip.compress(b"x" * 9_000).decode("latin-1").replace("\x00", "0"), "",
-     "a,b\n1",
-     "=cmd|' /C calc'!A0,1,2\n", CSV + "nan,10,20\n", CSV + "99.0,-1,20\n", CSV + "99.0,1e99,20\n"],
-)  # fmt: skip
+NO_TRACES = {
+    "zip": bomb().replace("\x00", "0"),
+    "gzip": gzip.compress(b"x" * 9_000).decode("latin-1").replace("\x00", "0"),
+    "nothing": "",
+    "other columns": "a,b\n1",
+    "formula": "=cmd|' /C calc'!A0,1,2\n",
+    "not a number": CSV + "nan,10,20\n",
+    "negative": CSV + "99.0,-1,20\n",
+    "endless": CSV + "99.0,1e99,20\n",
+}
+
+
+@pytest.mark.parametrize("content", NO_TRACES.values(), ids=NO_TRACES)
 def test_what_is_no_trace_is_refused_with_a_sentence_and_nothing_is_kept(live_redis, as_role, content):
     answer = upload(as_role("operator"), content)
     assert answer.status_code == 400, answer.content[:300]
