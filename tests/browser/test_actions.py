@@ -35,7 +35,7 @@ def test_a_drain_shows_its_impact_takes_effect_and_can_be_undone(open_page):
 
 def test_a_tenants_class_is_changed_with_its_effect_told_before(open_page):
     page = open_page(path="/tenants/globex")
-    expect(page.get_by_text("Served as")).to_be_visible()
+    expect(page.get_by_text("Served as").first).to_be_visible()
     page.get_by_role("button", name="Change class…").click()
     dialog = page.get_by_role("dialog", name="Class of globex")
     dialog.get_by_role("radio", name=re.compile("interactive")).check()

@@ -101,6 +101,8 @@ class FakeFleet:
         self.moves: list[FakeMove] = []
         self.queue: list[FakeRequest] = []
         """In front of the fleet: too large for any gap."""
+        self.holding = False
+        """Nothing leaves the queue (for tests that look at it)."""
         self.serial = 0x7C0000
         self.incarnation = f"inc{seed}-{int(now)}"
         self.tick = 0
@@ -205,7 +207,13 @@ class FakeFleet:
         target = max(
             (item for item in self.instances if item.accepting), key=lambda item: item.free, default=None
         )
-        if self.queue and target and self.queue[0].blocks + 8 < target.free and self.random.random() < 0.08:
+        if (
+            self.queue
+            and target
+            and not self.holding
+            and self.queue[0].blocks + 8 < target.free
+            and self.random.random() < 0.08
+        ):
             target.running.append(self.queue.pop(0))
 
     def _request(self, now: float) -> FakeRequest:

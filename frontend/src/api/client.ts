@@ -46,8 +46,8 @@ export async function getVersioned<T>(path: string): Promise<Versioned<T>> {
   return send<T>("GET", path);
 }
 
-export async function post<T>(path: string, body: unknown = {}): Promise<T> {
-  return (await send<T>("POST", path, { body })).value;
+export async function post<T>(path: string, body: unknown = {}, etag = ""): Promise<T> {
+  return (await send<T>("POST", path, { body, etag })).value;
 }
 
 export async function put<T>(path: string, body: unknown = {}): Promise<T> {

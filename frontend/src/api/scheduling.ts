@@ -1,7 +1,7 @@
 // Rounds, policies, pools: what decides, and how it is set.
 
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { get, type Page, post } from "./client";
+import { get, getVersioned, type Page, post } from "./client";
 import type { PolicyField, PolicyVersion as PolicyRow, Pool, PoolSize, ScalingDecision } from "./shapes";
 
 export type { PolicyField, Pool, PoolSize, ScalingDecision } from "./shapes";
@@ -132,6 +132,12 @@ export function usePolicies(pool: string) {
     queryFn: () => get<Page<PolicyVersion>>(`policies?pool=${encodeURIComponent(pool)}&limit=100`),
     enabled: pool !== "",
   });
+}
+
+/** Make a version the active one, as it was read: the server refuses what has changed since. */
+export async function activatePolicy(id: number, reason: string): Promise<void> {
+  const found = await getVersioned<PolicyVersion>(`policies/${id}`);
+  await post(`policies/${id}/activate`, { change_reason: reason }, found.etag);
 }
 
 export function usePolicyFields() {

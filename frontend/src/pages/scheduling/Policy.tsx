@@ -3,6 +3,7 @@ import { useState } from "react";
 import { parse, stringify } from "yaml";
 import { post } from "../../api/client";
 import {
+  activatePolicy,
   type Config,
   type PolicyVersion,
   type Preview,
@@ -188,7 +189,7 @@ function Editor({ pool, active, base }: { pool: string; active: PolicyVersion | 
 
 async function saveAndActivate(pool: string, config: Config, reason: string): Promise<void> {
   const made = await post<PolicyVersion>("policies", { pool, config, change_reason: reason });
-  await post(`policies/${made.id}/activate`, { change_reason: reason });
+  await activatePolicy(made.id, reason);
 }
 
 function fromYaml(text: string): Config | null {

@@ -1,6 +1,6 @@
 import { useState } from "react";
 import { post } from "../../api/client";
-import { type PolicyVersion, usePolicies } from "../../api/scheduling";
+import { activatePolicy, type PolicyVersion, usePolicies } from "../../api/scheduling";
 import { ActionButton } from "../../components/ActionButton";
 import { useDialog } from "../../components/dialogs/DialogProvider";
 import { ProblemNote } from "../../components/dialogs/Problem";
@@ -74,7 +74,7 @@ export function Versions({ pool }: { pool: string }) {
                     title: `Activate v${shown.version} of ${pool}?`,
                     text: <Diff before={active.config} after={shown.config} />,
                     verb: `Activate v${shown.version}`,
-                    run: (reason) => post(`policies/${shown.id}/activate`, { change_reason: reason }),
+                    run: (reason) => activatePolicy(shown.id, reason),
                     done: `v${shown.version} of ${pool} is active.`,
                     touches: ["policies"],
                   })
