@@ -164,15 +164,19 @@ class VllmFrontHalf:
             try:
                 ResponsesRequest(input=list(items[first : first + ITEMS_AT_ONCE]))
             except ValidationError as error:
-                position = next(
-                    (str(part) for part in error.errors()[0]["loc"] if isinstance(part, int)), "0"
-                )
-                return f"item {first + int(position)} has no known form"
+                return f"item {first + _first_position(error)} has no known form"
             await asyncio.sleep(0)
         return ""
 
     def close(self) -> None:
         self._llm.renderer.shutdown()
+
+
+def _first_position(error: ValidationError) -> int:
+    """Of the first item that is wrong, within those that were looked at."""
+    places = (each["loc"] for each in error.errors(include_url=False, include_input=False))
+    found = (next((part for part in place if isinstance(part, int)), None) for place in places)
+    return min((position for position in found if position is not None), default=0)
 
 
 async def build_front_half(config: FrontHalfConfig, port: EngineClientPort) -> VllmFrontHalf:

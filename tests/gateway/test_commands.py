@@ -95,12 +95,13 @@ async def test_it_comes_by_redis_and_the_answer_is_left_there(live_redis) -> Non
     work = Work(live("cmpl-a-0"))
     feed = asyncio.create_task(commands.CommandFeed(work).run())
     channel = commands.redis_client.key(commands.CHANNEL)
+    answer = commands.redis_client.key("command:7")
     sent = msgspec.json.encode(Command(id="7", command="cancel", request_id="cmpl-a-0", actor="ann"))
     try:
         async with asyncio.timeout(60):
-            while not live_redis.publish(channel, sent):
+            while not live_redis.publish(channel, sent):  # noqa: ASYNC110 - until it listens
                 await asyncio.sleep(0.02)
-            while (left := live_redis.get(commands.redis_client.key("command:7"))) is None:
+            while (left := live_redis.get(answer)) is None:  # noqa: ASYNC110 - Redis tells nobody
                 await asyncio.sleep(0.02)
         assert msgspec.json.decode(left)["ok"] is True
         assert work.ended[0][0] == "cmpl-a-0"

@@ -42,6 +42,7 @@ def problems(verdicts: list[Verdict]) -> list[str]:
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(600)
 class TestConformance:
     def test_most_probes_are_answered_and_many_are_errors(self, known: dict[str, Answer]) -> None:
         assert len(known) == len(PROBES) >= 170

@@ -28,7 +28,7 @@ FRONT = {
     "enable_auto_tool_choice": True,
     "tool_call_parser": "hermes",
 }
-START_LIMIT_S = 240.0
+START_LIMIT_S = 480.0
 AT_ONCE = 8
 KEY = {"Authorization": "Bearer good-key"}
 
