@@ -46,7 +46,6 @@ def operations():
     """Every operation; sessions belong to people and are walked elsewhere."""
     document = json.loads(DOCUMENT.read_text())
     schema = schemathesis.openapi.from_dict(document)
-    schema.app = get_wsgi_application()
     for result in schema.get_all_operations():
         operation = result.ok()
         yield operation
@@ -84,6 +83,7 @@ def test_nothing_fails_and_nothing_is_undocumented(operation, token, settings):
 
 
 def run(operation, raw: str) -> None:
+    operation.schema.app = operation.app = get_wsgi_application()
     known = {name: value for name, value in NAMES.items() if f"{{{name}}}" in operation.path}
 
     @given(case=operation.as_strategy())
