@@ -8,6 +8,9 @@ from console.settings.base import *  # noqa: F403
 
 SECRET_KEY = "tests-only-" + "x" * 50
 STATE_DIR = Path(tempfile.gettempdir()) / "llumdeck-tests"
+STATIC_ROOT = STATE_DIR / "static"
+# The static files' middleware warns of a folder that is not there, and warnings are errors.
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 DATABASES = {"default": env.parse_database_url(env.text("DATABASE_URL", "sqlite://"))}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CELERY_TASK_ALWAYS_EAGER = True
