@@ -11,6 +11,20 @@ const RULES: Record<string, string> = {
   consolidate: "to free a whole instance",
 };
 
+const RULE_TEXTS: Record<string, string> = {
+  load: "An instance whose freeness is below the source threshold gives work away; the one with the least is paired with the one that has the most, if that is above the destination threshold.",
+  preempted: "An instance with pre-empted requests gives some away: their memory is lost there in any case.",
+  drain:
+    "A draining instance counts as full without end: everything on it leaves, to wherever there is room.",
+  hole: "A request has waited long: memory is made free for it where that costs least.",
+  consolidate: "Requests are gathered so that one instance becomes empty.",
+};
+
+/** The rule as a sentence; its own name where none is known. */
+export function ruleText(rule: string): string {
+  return RULE_TEXTS[rule] ?? rule.replaceAll("_", " ");
+}
+
 export function decisionWords(decision: Decision): string {
   switch (decision.type) {
     case "Migrate":

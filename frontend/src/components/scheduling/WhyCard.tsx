@@ -7,7 +7,7 @@ import {
   type Round,
   useExplanation,
 } from "../../api/scheduling";
-import { decisionWhy, decisionWords } from "../../lib/decisionWords";
+import { decisionWhy, decisionWords, ruleText } from "../../lib/decisionWords";
 import { count, duration, fixed, percent } from "../../lib/format";
 import { shortId } from "../../lib/words";
 import { ProblemNote } from "../dialogs/Problem";
@@ -46,7 +46,7 @@ export function Steps({ explanation, decision }: { explanation: Explanation; dec
   return (
     <>
       <Step number={1} title="Rule">
-        <p>{explanation.rule}</p>
+        <p>{ruleText(explanation.rule)}</p>
         {decisionWhy(decision) && <p className="detail t2">{decisionWhy(decision)}</p>}
         <Numbers numbers={explanation.numbers} />
       </Step>
@@ -104,7 +104,10 @@ function Numbers({ numbers }: { numbers: Record<string, number> }) {
   return (
     <p className="detail t3 mono">
       {rows
-        .map(([name, value]) => `${name} ${Number.isInteger(value) ? count(value) : fixed(value, 2)}`)
+        .map(
+          ([name, value]) =>
+            `${name.replaceAll("_", " ")} ${Number.isInteger(value) ? count(value) : fixed(value, 2)}`,
+        )
         .join(" · ")}
     </p>
   );
@@ -168,7 +171,7 @@ function percentWidth(value: number | null, most: number): string {
 
 function result(row: Candidate, index: number): string {
   if (row.role === "chosen") return "chosen";
-  if (row.role === "dropped") return `dropped: ${row.reason || "by a filter"}`;
+  if (row.role === "dropped") return `dropped: ${row.reason.replaceAll("_", " ") || "by a filter"}`;
   return index === 1 ? "next best" : "";
 }
 
