@@ -42,7 +42,8 @@ def main(words: list[str]) -> int:
         environment = child_environment(
             {"DATABASE_URL": server.url, "DJANGO_SETTINGS_MODULE": "console.settings.test"}
         )
-        return subprocess.run([*command, *LEFT_OUT, *where], cwd=PROJECT, env=environment, check=False).returncode
+        command += [*LEFT_OUT, *where]
+        return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
     finally:
         server.close()
 

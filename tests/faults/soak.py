@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import django
@@ -71,6 +71,10 @@ class Found:
         "loop_not_back",
         "rounds_decided_otherwise",
     )
+
+    def told(self) -> dict[str, object]:
+        """Plain data, for JSON."""
+        return {"good": self.good(), **vars(self), "faults": dict(self.faults)}
 
     def good(self) -> bool:
         return not any(getattr(self, name) for name in self.MUST_BE_ZERO)
@@ -282,7 +286,7 @@ def main(words: Sequence[str] | None = None) -> int:
     settings.configure(**{name: getattr(test, name) for name in dir(test) if name.isupper()})
     django.setup()
     found = soak(options.minutes, options.seed, options.every)
-    told = {"good": found.good(), **asdict(found)}
+    told = found.told()
     print(json.dumps(told, indent=2))
     if options.json:
         options.json.write_text(json.dumps(told, indent=2) + "\n")

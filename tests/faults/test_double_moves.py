@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 import pytest
 
 from engine_agents.messages import MigrationOutcome
@@ -30,6 +33,11 @@ def moves(*steps: str) -> list[MigrationOutcome]:
 )
 def test_double_moves_are_counted(steps, doubles):
     assert double_moves(moves(*steps)) == doubles
+
+
+def test_what_a_soak_found_can_be_written_down():
+    found = Found(faults=Counter(redis_is_killed=2))
+    assert json.loads(json.dumps(found.told()))["faults"] == {"redis_is_killed": 2}
 
 
 @pytest.mark.parametrize("name", Found.MUST_BE_ZERO)
