@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
@@ -89,12 +90,20 @@ def note_use(token: MachineToken, *, now: datetime) -> None:
         MachineToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
+def check_password_rules(password: str, person: User, *, field: str) -> None:
+    """Raises :class:`AccountError` with the rules that the password breaks."""
+    try:
+        validate_password(password, person)
+    except ValidationError as error:
+        raise AccountError(" ".join(error.messages), field) from error
+
+
 @transaction.atomic
 def change_password(*, person: User, old: str, new: str) -> None:
-    """Raises :class:`AccountError` (field ``old_password``) or ``ValidationError`` of the password rules."""
+    """Raises :class:`AccountError`: ``old_password``, or ``new_password`` with the rules it breaks."""
     if not person.check_password(old):
         raise AccountError("is not your present password", "old_password")
-    validate_password(new, person)
+    check_password_rules(new, person, field="new_password")
     person.set_password(new)
     person.save(update_fields=["password"])
     audit(

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from console.accounts.principals import Principal
 from console.api.models import StoredAnswer
-from console.api.problems import Conflict
+from console.api.problems import CONTENT_TYPE, Conflict
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -90,7 +90,8 @@ def _replay(known: StoredAnswer, fingerprint: str) -> Exception:
         return KeyReused(f"This {HEADER} was used for another request ({known.target}); use a new one.")
     if known.status is None:
         return Conflict(f"The first request with this {HEADER} is still being worked on; ask again soon.")
-    return Replayed(Response(known.body, status=known.status, headers={REPLAYED: "true"}))
+    kind = CONTENT_TYPE if known.status >= 400 else None
+    return Replayed(Response(known.body, status=known.status, headers={REPLAYED: "true"}, content_type=kind))
 
 
 def _body(request: Request) -> bytes:

@@ -51,6 +51,9 @@ class People(ConsoleView):
     def post(self, request: Request) -> Response:
         """A new account; its password is in the answer, this once."""
         given = checked(NewPerson, request)
+        if "password" in given:
+            person = User(username=given["username"])
+            services.check_password_rules(given["password"], person, field="password")
         password = create_person(
             username=given["username"],
             role=given["role"],

@@ -67,6 +67,16 @@ def test_after_a_day_a_key_is_new(live_redis, as_role):
     )
 
 
+def test_a_refusal_is_answered_alike_too(live_redis, as_role):
+    client = as_role("admin")
+    body = {"username": "newcomer", "role": "viewer", "password": "short"}
+    first, second = (post(client, "people", body, Idempotency_Key="k-1") for _ in range(2))
+    assert first.json() == second.json()
+    assert first.json()["errors"][0]["field"] == "password"
+    assert {first["Content-Type"], second["Content-Type"]} == {"application/problem+json"}
+    assert second["Idempotency-Replayed"] == "true"
+
+
 def test_a_secret_is_not_kept_for_the_retry(live_redis, as_role):
     client = as_role("admin")
     first, second = (
