@@ -64,11 +64,10 @@ def ruled_stage(tiny_model, long_form) -> Iterator[ControlStage]:
         server = RedisServer(folder)
         site = SlowSite("paced", tiny_model, build_front_half, server.url, folder)
         plane = ControlPlane(folder, site, server, SqliteFile(folder))
-        for worker in ("w1", "w2"):
-            plane.worker(worker)
-        stage = ControlStage(site, plane, tokens=300, step_ms=50.0 if long_form else 20.0)
         try:
-            yield stage
+            for worker in ("w1", "w2"):
+                plane.worker(worker)
+            yield ControlStage(site, plane, tokens=300, step_ms=50.0 if long_form else 20.0)
         finally:
             plane.close()
             site.close()
