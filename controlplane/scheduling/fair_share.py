@@ -134,9 +134,11 @@ class FairQueue(FleetQueue):
         place = self._places[request_id]
         entry = self.get(request_id)
         assert entry is not None
-        rank, tenant = place.line
+        rank = place.line[0]
         self._floor[rank] = max(self._floor.get(rank, 0.0), self._counters[place.line])
-        price = self._price(entry, tenant)
+        # The output is paid when it is known. Were it guessed here and paid back later, a tenant
+        # that comes meanwhile would be lifted to a counter that then sinks below its own.
+        price = cost(entry.tokens, 0)
         self._charges[request_id] = Charge(place.line, place.weight, price)
         self._pay(place.line, price / place.weight)
 
@@ -148,7 +150,8 @@ class FairQueue(FleetQueue):
         tenant = charge.line[1]
         guess = self._guesses.get(tenant, FIRST_GUESS_TOKENS)
         self._guesses[tenant] = guess + GUESS_MEMORY * (output_tokens - guess)
-        self._pay(charge.line, (cost(prompt_tokens, output_tokens) - charge.cost) / charge.weight)
+        owed = max(0.0, cost(prompt_tokens, output_tokens) - charge.cost)
+        self._pay(charge.line, owed / charge.weight)
 
     # ---------------------------------------------------------------- shedding
 
@@ -224,7 +227,7 @@ class FairQueue(FleetQueue):
         return self._places[entry.request.request_id].weight
 
     def _pay(self, line: Line, amount: float) -> None:
-        self._counters[line] = max(0.0, self._counters.get(line, 0.0) + amount)
+        self._counters[line] = self._counters.get(line, 0.0) + amount
 
     def _forget_some(self) -> None:
         """Counters of tenants that are far behind say nothing any more: they would be lifted anyway."""

@@ -137,6 +137,37 @@ def test_a_request_that_comes_back_is_charged_once() -> None:
     assert queue.burden(1, "a") == pytest.approx(cost(100, 50))
 
 
+def test_a_light_tenant_is_not_starved_by_what_a_heavy_one_turned_out_not_to_use() -> None:
+    """Eight at a time run; the heavy tenant's requests were expected to be longer than they are."""
+    queue, running, order = FairQueue(), [], []
+    for number in range(200):
+        queue.add(RequestProfile(f"heavy-{number}", "c", 5, 0.0), 1, number * 0.01, "heavy")
+    for step in range(120):
+        if step % 8 == 4:
+            queue.add(RequestProfile(f"light-{step}", "c", 5, step), 1, float(step), "light")
+        while len(running) < 8:
+            name = next(iter(queue)).request.request_id
+            queue.bound(name)
+            queue.remove(name)
+            running.append(name)
+            order.append((step, name))
+        queue.ended(running.pop(0), 5, 12)
+    waits = [step - int(name.partition("-")[2]) for step, name in order if name.startswith("light")]
+    assert len(waits) >= 14 and max(waits) <= 3
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500)), min_size=1, max_size=30))
+def test_a_counter_never_sinks(requests) -> None:
+    queue, before = FairQueue(), 0.0
+    for number, (prompt, output) in enumerate(requests):
+        queue.add(RequestProfile(f"r{number}", "c", prompt, 0.0), 1, float(number), "a")
+        queue.bound(f"r{number}")
+        queue.remove(f"r{number}")
+        for now in (queue.burden(1, "a"), queue.ended(f"r{number}", prompt, output) or queue.burden(1, "a")):
+            assert now >= before
+            before = now
+
+
 # ---------------------------------------------------------------- shedding
 
 
