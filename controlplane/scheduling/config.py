@@ -79,9 +79,10 @@ class QueueConfig:
     """A request waiting longer gets a hole; 0 = never."""
     rehome: bool = True
     """Pre-empted requests return to the fleet's queue (their cache is lost anyway)."""
-    rehome_credit_s: float = _number(5.0, 0.0, 3600.0)
+    rehome_credit_s: float = _number(120.0, 0.0, 3600.0)
     """How much earlier than now a pre-empted request is queued."""
-    rehome_beta: float = _number(0.02, 0.0, 10.0)
+    rehome_beta_s_per_token: float = _number(0.2, 0.0, 10.0)
+    """How much later for each token it must recompute: short contexts return before new requests."""
     rehome_below_share: float = _number(10.0, 0.0, 10.0)
     """Re-home only while the demand on the whole fleet is below this share of its memory; 10 = always."""
 
@@ -101,7 +102,9 @@ class ReschedulingConfig:
     source_free_share: float = _number(0.0, 0.0, 0.9)
     """Also a source when less than this share of its memory is free; 0 = off."""
     headroom_from_share: float = _number(0.0, 0.0, 1.0)
-    """A class's headroom makes an instance a source only above this share of its memory; 1 = never."""
+    """A class's headroom makes an instance a source only above this share of its memory; 1 = never.
+
+    With the paper's formula taken at its word (0), other requests pay far more than the paper reports."""
     hysteresis_share: float = _number(0.0, 0.0, 4.0)
     """A source stays one until its freeness passes threshold x (1 + this)."""
     request_order: str = _choice("latest", REQUEST_ORDERS)
@@ -251,11 +254,13 @@ def _plain(part: Any) -> dict[str, Any]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "llumnix": {"rescheduling": ReschedulingConfig(headroom_from_share=1.0)},
+    "llumnix_ledger": {"rescheduling": ReschedulingConfig(headroom_from_share=1.0)},
     "llumdeck": {
         "rescheduling": ReschedulingConfig(
             source_threshold_tokens=160.0,
             destination_threshold_tokens=160.0,
-            headroom_from_share=0.65,
+            headroom_from_share=0.7,
             request_order="longest",
         ),
         "scaling": ScalingConfig(low_freeness_tokens=160.0, high_freeness_tokens=560.0),

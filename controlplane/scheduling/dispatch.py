@@ -7,6 +7,7 @@ scores are decided by instance id, so that the order of the instances never matt
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
@@ -15,21 +16,42 @@ from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.load import Classes, dispatch_freeness, headroom_tokens, room_tokens
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot, InstanceSnapshot, RequestProfile
 
-Score = Callable[[InstanceSnapshot, Ledger, SchedulingConfig, Classes], float]
+
+@dataclass(frozen=True, slots=True)
+class Priorities:
+    """Whose headroom counts when one request is placed. Source: Llumnix, section 4.4 and its artifact."""
+
+    above: Classes = field(default_factory=dict)
+    """Classes of higher priority: the request keeps out of their headroom where they run."""
+    own: ClassRule | None = None
+    """Its own class, if that holds headroom: new headroom is opened nowhere if it can be shared."""
+
+    def held_tokens(self, instance: InstanceSnapshot) -> int:
+        """Memory of this instance that does not count as room for the request."""
+        held = headroom_tokens(instance, self.above) if self.above and instance.classes else 0
+        own = self.own
+        if own is not None and own.target_load_tokens is not None:
+            hosted = any(use.name == own.name and use.running + use.waiting for use in instance.classes)
+            held += 0 if hosted else max(0, instance.capacity_tokens - own.target_load_tokens)
+        return held
+
+
+NO_PRIORITIES = Priorities()
+Score = Callable[[InstanceSnapshot, Ledger, SchedulingConfig, Priorities], float]
 
 FOREVER = frozenset({"too_small", "other_model"})
 """Reasons that no waiting can mend."""
 
 
 def fewest_dispatched(
-    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, above: Classes
+    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, priorities: Priorities
 ) -> float:
     """Round robin in the form that survives a changing fleet: who got the fewest so far."""
     return -float(ledger.sent_total(instance.instance_id))
 
 
 def fewest_outstanding(
-    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, above: Classes
+    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, priorities: Priorities
 ) -> float:
     """Running, waiting and on the way, in units of the instance's speed."""
     _, requests = ledger.in_flight(instance.instance_id)
@@ -37,34 +59,44 @@ def fewest_outstanding(
 
 
 def reported_freeness(
-    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, above: Classes
+    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, priorities: Priorities
 ) -> float:
-    """Room per request as last reported, less the headroom of the classes ``above`` (none: no priorities)."""
+    """Room per request as last reported, less the headroom that is not the request's to use."""
     room = room_tokens(instance, 0, config.dispatch.watermark_share)
-    if above and instance.classes:
-        room -= headroom_tokens(instance, above)
-    return dispatch_freeness(room, instance.running + instance.waiting, instance.relative_speed)
+    requests = instance.running + instance.waiting
+    return _outside_headroom(room, priorities.held_tokens(instance), requests, instance.relative_speed)
 
 
 def accounted_freeness(
-    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, above: Classes
+    instance: InstanceSnapshot, ledger: Ledger, config: SchedulingConfig, priorities: Priorities
 ) -> float:
     """:func:`reported_freeness`, less what was sent since the report."""
     tokens, requests = ledger.in_flight(instance.instance_id)
     room = room_tokens(instance, tokens, config.dispatch.watermark_share)
-    if above and instance.classes:
-        room -= headroom_tokens(instance, above)
-    return dispatch_freeness(room, instance.running + instance.waiting + requests, instance.relative_speed)
+    requests += instance.running + instance.waiting
+    return _outside_headroom(room, priorities.held_tokens(instance), requests, instance.relative_speed)
 
 
-def classes_above(classes: Classes, slo_class: str) -> dict[str, ClassRule]:
-    """Classes of higher priority than ``slo_class`` that hold headroom; an unknown class is the lowest."""
+def _outside_headroom(room: float, held: int, requests: int, relative_speed: float) -> float:
+    """:func:`load.dispatch_freeness` of what is left beside headroom.
+
+    Where headroom is all that is left, a division by many requests would make the fullest
+    instance look best, so there the deficit counts once for each of them.
+    """
+    if held and room < held:
+        return (room - held) * (requests or 1) / relative_speed
+    return dispatch_freeness(room - held, requests, relative_speed)
+
+
+def priorities_of(classes: Classes, slo_class: str) -> Priorities:
+    """What a request of ``slo_class`` must respect; an unknown class is the lowest."""
     own = classes.get(slo_class)
-    return {
+    above = {
         name: rule
         for name, rule in classes.items()
         if rule.target_load_tokens is not None and (own is None or rule.rank < own.rank)
     }
+    return Priorities(above, own if own is not None and own.target_load_tokens is not None else None)
 
 
 def best(
@@ -73,7 +105,7 @@ def best(
     request: RequestProfile,
     config: SchedulingConfig,
     score: Score,
-    above: Classes,
+    priorities: Priorities,
 ) -> InstanceSnapshot | None:
     """The kept instance with the greatest score; ties go to the smallest id."""
     chosen: InstanceSnapshot | None = None
@@ -81,7 +113,7 @@ def best(
     for instance in snapshot.instances:
         if filters.for_request(instance, request, config):
             continue
-        value = score(instance, ledger, config, above)
+        value = score(instance, ledger, config, priorities)
         if chosen is None or value > top or (value == top and instance.instance_id < chosen.instance_id):
             chosen, top = instance, value
     return chosen
@@ -93,11 +125,11 @@ def bind_now(
     request: RequestProfile,
     config: SchedulingConfig,
     score: Score,
-    above: Classes,
+    priorities: Priorities,
     rule: str,
 ) -> Dispatch | Hold | Reject:
     """Immediate binding: the best instance, whether or not it has room; it queues there."""
-    chosen = best(snapshot, ledger, request, config, score, above)
+    chosen = best(snapshot, ledger, request, config, score, priorities)
     if chosen is not None:
         return Dispatch(request.request_id, chosen.instance_id, rule)
     return refusal(snapshot, request, config)

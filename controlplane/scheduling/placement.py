@@ -154,8 +154,9 @@ def free_value(desk: Desk, tokens: int, enough_tokens: float) -> Value:
 
 def value_of(desk: Desk, entry: Queued, config: SchedulingConfig, classes: Classes) -> Value:
     """The value by which :func:`pick` compares instances for this request."""
-    value = free_value if _target_tokens(entry, classes) is not None else calm_value
-    return value(desk, entry.tokens, config.queue.enough_tokens)
+    target = _target_tokens(entry, classes)
+    held = target is not None and target < desk.instance.capacity_tokens
+    return (free_value if held else calm_value)(desk, entry.tokens, config.queue.enough_tokens)
 
 
 def _target_tokens(entry: Queued, classes: Classes) -> int | None:
@@ -169,21 +170,34 @@ def pick(
     """The best instance where the request can start now, or ``None``.
 
     A class with a target load is kept together: first on instances that host it and stay
-    within its target, so that few instances are closed to the others.
+    within its target, so that few instances are closed to the others. A target of the whole
+    capacity closes none: such a class is placed like those without.
     """
     target = _target_tokens(entry, classes)
     if target is None:
         return _best(rows, entry, config, classes, holes)
     hosting = [desk for desk in rows if _stays_within(desk, entry, target, config)]
-    return _best(hosting, entry, config, classes, holes) or _best(rows, entry, config, classes, holes)
+    return _fullest(hosting, entry, config, classes, holes) or _best(rows, entry, config, classes, holes)
 
 
 def _stays_within(desk: Desk, entry: Queued, target: int, config: SchedulingConfig) -> bool:
     instance = desk.instance
+    if target >= instance.capacity_tokens:
+        return False
     if not any(use.name == entry.request.slo_class and use.running + use.waiting for use in instance.classes):
         return False
     usable = instance.capacity_tokens * (1.0 - config.dispatch.watermark_share)
     return usable - desk.room + entry.tokens <= target
+
+
+def _fullest(
+    hosting: list[Desk], entry: Queued, config: SchedulingConfig, classes: Classes, holes: Mapping[str, str]
+) -> Desk | None:
+    """The one with the least room: the fewer instances host a class, the fewer are closed to others."""
+    for desk in sorted(hosting, key=lambda desk: (desk.room, desk.instance.instance_id)):
+        if not refusal(desk, entry, config, classes, holes):
+            return desk
+    return None
 
 
 def _best(

@@ -105,8 +105,8 @@ def dispatch(
 ) -> Dispatch | Hold | Reject:
     """Where does this request go now? Immediate binding; late-binding policies walk ``queueing``."""
     policy = POLICIES[config.policy]
-    above = scores.classes_above(snapshot.classes, request.slo_class) if policy.priorities else {}
-    return scores.bind_now(snapshot, ledger, request, config, _score(policy, config), above, policy.name)
+    priorities = _priorities(policy, snapshot, request)
+    return scores.bind_now(snapshot, ledger, request, config, _score(policy, config), priorities, policy.name)
 
 
 def score_of(
@@ -118,8 +118,14 @@ def score_of(
 ) -> float:
     """The score by which the policy would dispatch this request to this instance."""
     policy = POLICIES[config.policy]
-    above = scores.classes_above(snapshot.classes, request.slo_class) if policy.priorities else {}
-    return _score(policy, config)(instance, ledger, config, above)
+    priorities = _priorities(policy, snapshot, request)
+    return _score(policy, config)(instance, ledger, config, priorities)
+
+
+def _priorities(policy: Policy, snapshot: ClusterSnapshot, request: RequestProfile) -> scores.Priorities:
+    if not policy.priorities or not snapshot.classes:
+        return scores.NO_PRIORITIES
+    return scores.priorities_of(snapshot.classes, request.slo_class)
 
 
 def _score(policy: Policy, config: SchedulingConfig) -> scores.Score:

@@ -35,9 +35,13 @@ def queue_key(request: RequestProfile, config: SchedulingConfig) -> float:
 
 
 def rehome_key(request: RequestProfile, now: float, config: SchedulingConfig) -> float:
-    """Where a pre-empted request returns to: a little before now, later the more it must recompute."""
+    """Where a pre-empted request returns to: before all new ones, but later the more it must recompute.
+
+    A short context needs little memory to go on, so letting it through first keeps the fewest
+    waiting; a long one gives the room of several.
+    """
     length = request.prompt_tokens + request.generated_tokens
-    return now - config.queue.rehome_credit_s + config.queue.beta_s_per_token * length
+    return now - config.queue.rehome_credit_s + config.queue.rehome_beta_s_per_token * length
 
 
 def rank_of(slo_class: str, classes: Classes) -> int:

@@ -87,3 +87,19 @@ def test_what_fits_nowhere_ever_is_rejected() -> None:
     assert "9000" in decision.reason
     mixed = cluster(instance("a"), instance("b", capacity_tokens=90_000, draining=True))
     assert isinstance(dispatch(mixed, Ledger(), request(tokens=9000), SchedulingConfig()), Hold)
+
+
+def test_a_class_with_headroom_shares_it_before_it_opens_new() -> None:
+    hosting = instance("a", used_tokens=3000, running=3, classes=(ClassUse("interactive", 1, 0, 500),))
+    empty = instance("b")
+    for policy in ("llumnix", "llumnix_ledger"):
+        assert where(policy, hosting, empty, slo_class="interactive") == "a"
+        assert where(policy, hosting, empty, slo_class="standard") == "b"
+    assert where("llumnix_base", hosting, empty, slo_class="interactive") == "b"
+
+
+def test_where_only_headroom_is_left_many_requests_make_no_instance_look_better() -> None:
+    uses = (ClassUse("interactive", 1, 0, 500),)
+    crowded = instance("a", used_tokens=3000, running=30, classes=uses)
+    lonely = instance("b", used_tokens=3000, running=2, classes=uses)
+    assert where("llumnix", crowded, lonely) == "b"

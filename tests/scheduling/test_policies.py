@@ -23,13 +23,14 @@ def test_only_policies_that_reschedule_do(policy: str) -> None:
     assert plan(snapshot, PlanState(), off) == ((), PlanState())
 
 
-def test_headroom_drives_running_requests_off_only_where_the_paper_says_so() -> None:
+def test_headroom_drives_running_requests_off_only_where_that_is_asked_for() -> None:
     hosting = instance("a", used_tokens=1700, running=5, classes=(ClassUse("interactive", 1, 0, 500),))
     snapshot = cluster(hosting, instance("b"))
-    moving = {
-        name for name in POLICY_NAMES if plan(snapshot, PlanState(), SchedulingConfig.for_policy(name))[0]
-    }
-    assert moving == {"llumnix", "llumnix_ledger"}
+    for name in POLICY_NAMES:
+        assert not plan(snapshot, PlanState(), SchedulingConfig.for_policy(name))[0]
+    literal = SchedulingConfig.for_policy("llumnix", rescheduling={"headroom_from_share": 0.0})
+    (move,), _ = plan(snapshot, PlanState(), literal)
+    assert (move.source_id, move.destination_id) == ("a", "b")
 
 
 def test_scaling_is_for_every_policy() -> None:

@@ -139,7 +139,9 @@ def test_one_request_alone_goes_where_a_walk_would_send_it(snapshot, asked, sent
 @examples
 @given(snapshot=clusters(), asked=requests)
 def test_a_request_that_fits_an_open_instance_is_not_held(snapshot, asked) -> None:
-    config = SchedulingConfig.for_policy("llumdeck", dispatch={"unprefilled_limit_tokens": 0})
+    config = SchedulingConfig.for_policy(
+        "llumdeck", dispatch={"unprefilled_limit_tokens": 0}, queue={"reserve_tokens": 0.0}
+    )
     plain = replace(snapshot, classes={})
     queue = fleet_queue([asked])
     tokens = asked.prompt_tokens + asked.generated_tokens

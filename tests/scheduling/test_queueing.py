@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane.scheduling import queueing
@@ -119,6 +121,18 @@ def test_a_class_with_a_target_load_is_kept_together_within_it() -> None:
     roomy = instance("c", used_tokens=1000, running=1)
     packed = instance("b", used_tokens=3000, running=1)
     assert bound(beyond, cluster(packed, roomy)) == [("urgent", "c")]
+
+
+def test_a_target_of_the_whole_capacity_changes_nothing() -> None:
+    hosting = instance("a", used_tokens=640, running=2, classes=(ClassUse("interactive", 2, 0, 640),))
+    calm = instance("b", used_tokens=3000, running=1)
+    urgent = queue_of(request("urgent", 800, slo_class="interactive"))
+    assert bound(urgent, cluster(hosting, calm)) == [("urgent", "a")]
+    for target in (hosting.capacity_tokens, None):
+        rule = replace(CLASSES["interactive"], target_load_tokens=target)
+        plain = replace(cluster(hosting, calm), classes={**CLASSES, "interactive": rule})
+        assert bound(urgent, plain) == [("urgent", "b")]
+        assert bound(urgent, plain, request_id="urgent") == [("urgent", "b")]
 
 
 def test_equal_instances_are_told_apart_by_id() -> None:
