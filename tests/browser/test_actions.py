@@ -43,7 +43,7 @@ def test_a_tenants_class_is_changed_with_its_effect_told_before(open_page):
     dialog.get_by_role("button", name="Serve globex as interactive").click()
     expect(page.get_by_text("globex is served as interactive from now on.")).to_be_visible()
     line = audit_line(page, "globex")
-    expect(line).to_contain_text("tenant set class")
+    expect(line).to_contain_text("tenant update")
 
 
 def test_a_running_request_is_moved_by_hand(open_page):

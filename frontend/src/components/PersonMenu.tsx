@@ -13,10 +13,11 @@ export function PersonMenu({ me }: { me: Me }) {
   return (
     <Menu position="bottom-end" width={200}>
       <Menu.Target>
-        <button type="button" className="person" aria-label={`${me.username} ${me.role}`}>
+        <button type="button" className="person">
           <span className="avatar" aria-hidden>
             {me.username.slice(0, 2).toUpperCase()}
           </span>
+          <span className="visually-hidden">{me.username} </span>
           <span className="wide">{me.role}</span>
         </button>
       </Menu.Target>
