@@ -13,7 +13,7 @@ import pytest
 from engine_agents.config import AgentConfig
 from engine_agents.messages import InstanceStatus, MigrateOut, MigrateOutAnswer, encode
 from tests.engine_agents.harness import BareGateway, agent_config, eventually, undisturbed
-from tests.engine_agents.migration.test_session import SEEDED
+from tests.engine_agents.migration.fleet import SEEDED
 from tests.engine_agents.test_status import read_outcomes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]  # slow: starts a Ray, some ten seconds
