@@ -28,6 +28,15 @@ EXAMPLES = [
     schema.RoundPlanned.of(at=NOW, round_id=1, policy="llumnix", decisions=2),
     schema.PolicyChanged.of(at=NOW, pool="chat", version=2, policy="llumdeck", previous=None, actor="olga"),
     schema.WhatIfChanged.of(at=NOW, job_id=1, state="done"),
+    schema.AlertChanged.of(
+        at=NOW,
+        alert_id=3,
+        rule="queue",
+        subject="interactive",
+        severity="page",
+        state="firing",
+        summary="waits 9 s",
+    ),
     schema.AuditAdded.of(at=NOW, entry_id=1, actor="olga", action="x", object_type="y", object_id="z"),
 ]
 

@@ -60,7 +60,7 @@ async def test_long_contexts_go_in_several_chunks_and_stages_while_decoding_goes
     prompt = [(3 * i) % 200 for i in range(3000)]
     slow: dict[str, Any] = {
         "kv_memory_bytes": 64 * 2**20,
-        "engine_args": {"kv_bytes_per_token": 8192, "base_step_ms": 0.2},
+        "engine_args": {"kv_bytes_per_token": 8192, "base_step_ms": 2.0},
     }
     async with fleet(**slow) as world:
         await world.gateway.add("a", "r", prompt, max_tokens=900, **SEEDED)
