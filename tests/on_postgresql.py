@@ -32,11 +32,12 @@ def main(words: list[str]) -> int:
             "-q",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "tests.database_only",
             "-n",
             "2",
             "-m",
             SKIP,
-            *LEFT_OUT,
         ]
         where = words or [folder for folder in FOLDERS if (PROJECT / folder).is_dir()]
         environment = child_environment(
