@@ -1,7 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { useMantineColorScheme } from "@mantine/core";
 import { clock, count, duration, percent } from "../lib/format";
 import { useHistory } from "../live/trend";
 import type { Instance, Migration } from "../live/types";
@@ -97,12 +96,11 @@ function LaneView({ lane, times, values, cursor, onCursor }: LaneProps) {
 function Plot({ lane, times, values, onCursor }: Omit<LaneProps, "cursor">) {
   const holder = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const { colorScheme } = useMantineColorScheme();
   const report = useRef(onCursor);
   report.current = onCursor;
   useLayoutEffect(() => {
     const element = holder.current;
-    if (!element || colorScheme === null) return;
+    if (!element) return;
     const made = new uPlot(
       options(element, lane, (index) => report.current(index)),
       [[], []],
@@ -116,7 +114,7 @@ function Plot({ lane, times, values, onCursor }: Omit<LaneProps, "cursor">) {
       made.destroy();
       plot.current = null;
     };
-  }, [lane, colorScheme]);
+  }, [lane]);
   useEffect(() => {
     plot.current?.setData([times as number[], values]);
   });
@@ -125,7 +123,8 @@ function Plot({ lane, times, values, onCursor }: Omit<LaneProps, "cursor">) {
 
 function options(element: HTMLElement, lane: Lane, onCursor: (index: number | null) => void): uPlot.Options {
   const style = getComputedStyle(element);
-  const color = (name: string) => style.getPropertyValue(name).trim();
+  // Asked at each drawing: the theme may change while the lines are on the screen.
+  const color = (name: string) => () => style.getPropertyValue(name).trim();
   return {
     width: element.clientWidth,
     height: HEIGHT,

@@ -34,7 +34,7 @@ export function ClassStrip({ row, load, trend }: StripProps) {
           {met
             ? `in target, objective ${percent(row.objective, 0)}`
             : row.requests === null
-              ? "no gateway reports now"
+              ? "no gateway saw a request lately"
               : "nothing finished in the last minute"}
         </span>
       </div>

@@ -37,7 +37,15 @@ export function FreeRuler({
           <Stat
             value={sums.largest ? count(sums.largest.tokens) : "–"}
             unit={sums.largest ? "tokens" : ""}
-            caption={sums.largest ? `largest placeable, ${sums.largest.instance}` : "no instance takes work"}
+            caption={
+              sums.largest ? (
+                <>
+                  largest placeable, <span className="nowrap">{sums.largest.instance}</span>
+                </>
+              ) : (
+                "no instance takes work"
+              )
+            }
           />
         </div>
         <div className="ruler">

@@ -15,7 +15,9 @@ export function Histogram({ values }: { values: readonly number[] }) {
     <section className="card" aria-label="downtime">
       <div className="card-head">
         <h2>Downtime</h2>
-        <span className="aside">{count(values.length)} finished moves</span>
+        <span className="aside">
+          {count(values.length)} finished {values.length === 1 ? "move" : "moves"}
+        </span>
       </div>
       {found === null || p50 === null || p99 === null ? (
         <p className="empty t2">Appears with the first finished move.</p>

@@ -88,18 +88,26 @@ function Entry({ row, now }: { row: AuditEntry; now: number }) {
 
 function Difference({ before, after }: Pick<AuditEntry, "before" | "after">) {
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter(
-    (name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]),
+    (name) =>
+      (said(before[name]) || said(after[name])) &&
+      JSON.stringify(before[name]) !== JSON.stringify(after[name]),
   );
   return (
     <span className="detail difference">
       {names.map((name) => (
         <span key={name}>
-          <span className="t3">{name}</span> {name in before && <s className="t3">{plain(before[name])}</s>}{" "}
-          {name in after && <b>{plain(after[name])}</b>}
+          <span className="t3">{name}</span>{" "}
+          {said(before[name]) && <s className="t3">{plain(before[name])}</s>}{" "}
+          {said(after[name]) ? <b>{plain(after[name])}</b> : name in after && <b>none</b>}
         </span>
       ))}
     </span>
   );
+}
+
+/** Whether a value says anything: an empty one was never set. */
+function said(value: unknown): boolean {
+  return value != null && value !== "" && !["{}", "[]"].includes(JSON.stringify(value));
 }
 
 function plain(value: unknown): string {

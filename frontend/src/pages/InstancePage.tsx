@@ -251,7 +251,7 @@ function Facts({ instance }: { instance: Instance }) {
       ? null
       : instance.kv_bytes_per_token * instance.block_size_tokens;
   const rows: [string, string][] = [
-    ["Freeness", instance.freeness === null ? "–" : `${fixed(instance.freeness, 1)} steps`],
+    ["Freeness", instance.freeness === null ? "–" : `${count(instance.freeness)} steps`],
     ["Decode step", duration(instance.step_ms)],
     ["Tokens per second", fixed(instance.tokens_per_s, 0)],
     ["Preempted since start", count(instance.preemptions_total)],

@@ -58,7 +58,7 @@ function Known({ state, now }: { state: LiveState; now: number }) {
           <TimeStat ms={percentile(downtimes, 0.99)} caption="p99 downtime" />
           <Stat
             value={count(done.length)}
-            unit="moves"
+            unit={done.length === 1 ? "move" : "moves"}
             caption={`finished, ${count(history.length - done.length)} stopped`}
           />
           <Stat

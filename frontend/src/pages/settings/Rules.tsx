@@ -12,7 +12,7 @@ import { Mark } from "../../components/Mark";
 import { useSay } from "../../components/Notices";
 import { fieldError } from "../../components/tenants/forms";
 import { OnceShown } from "../../components/tenants/OnceShown";
-import { age } from "../../lib/format";
+import { age, count, percent } from "../../lib/format";
 
 const SEVERITIES = ["info", "warning", "critical"];
 
@@ -45,7 +45,7 @@ function RuleCard() {
             <div className="row">
               <Mark shape={rule.severity === "critical" ? "hurt" : "risk"} size={12} /> <b>{rule.name}</b>
               <span className="detail t2">
-                {rule.kind.replaceAll("_", " ")}, for {age(rule.for_s ?? 0)}
+                {rule.kind.replaceAll("_", " ")}, {rule.for_s ? `for ${age(rule.for_s)}` : "at once"}
                 {rule.enabled === false ? ", off" : ""}
               </span>
               <ActionButton
@@ -60,7 +60,7 @@ function RuleCard() {
             <div className="detail t3">
               {rule.description}{" "}
               {Object.entries(rule.parameters as Record<string, number>)
-                .map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`)
+                .map(([name, value]) => bound(name, value))
                 .join(", ")}
             </div>
           </li>
@@ -68,6 +68,17 @@ function RuleCard() {
       </ul>
     </section>
   );
+}
+
+/** A bound with its unit: "share 10 %", "short 5 min", "per minute 60". */
+function bound(name: string, value: number): string {
+  const words = name.split("_");
+  const last = words.at(-1) ?? name;
+  const head = words.slice(0, -1).join(" ");
+  if (last === "share") return `${name.replaceAll("_", " ")} ${percent(value, 0)}`;
+  if (last === "seconds") return `${head || "above"} ${age(value)}`;
+  if (last === "minutes") return `${head || "above"} ${age(value * 60)}`;
+  return `${name.replaceAll("_", " ")} ${count(value)}`;
 }
 
 function EditRule({ rule, onClose }: { rule: AlertRule; onClose: () => void }) {
