@@ -90,6 +90,7 @@ MATRIX: Final[dict[str, Row]] = {
     "request": {"get": LOOK_OWN},
     "request-cancel": {"post": act_own(scopes.FLEET)},
     "request-set-class": {"post": act(scopes.FLEET)},
+    "playground-chat": {"post": Access(ACTORS | OWNER, None)},
     "policies": {"get": LOOK, "post": act(scopes.POLICIES)},
     "policy-schema": {"get": LOOK},
     "policy-validate": {"post": Access(LOOKERS)},

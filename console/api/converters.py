@@ -8,7 +8,7 @@ from django.urls import register_converter
 class Name:
     """An id or a name: letters, digits and a little punctuation."""
 
-    regex = r"[A-Za-z0-9][A-Za-z0-9._:#@+~-]{0,119}"
+    regex = r"[A-Za-z0-9][A-Za-z0-9._:#@+~-]{0,159}"
 
     def to_python(self, value: str) -> str:
         return value

@@ -17,6 +17,7 @@ from console.api.views import (
     me,
     migrations,
     operations,
+    playground,
     policies,
     pools,
     requests,
@@ -92,6 +93,7 @@ FLEET = [
     path(
         "requests/<name:request_id>/set-class", requests.RequestSetClass.as_view(), name="request-set-class"
     ),
+    path("playground/chat", playground.PlaygroundChat.as_view(), name="playground-chat"),
     path("operations", operations.Operations.as_view(), name="operations"),
     path("operations/<name:operation_id>", operations.OperationDetail.as_view(), name="operation"),
 ]

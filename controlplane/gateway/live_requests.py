@@ -37,6 +37,8 @@ class Call:
     arrived_at: datetime
     ticket: Ticket | None = None
     """What it was let in on; ``None`` where nobody keeps the gate."""
+    served_by: str = ""
+    """The instance that it was sent to last; of several requests, any of theirs."""
     reached_engine: bool = False
     """Something was made for engines of it: what fails from then on is not the body's fault."""
 

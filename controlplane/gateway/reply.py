@@ -136,6 +136,8 @@ class Reply:
         names = {name for name, _ in headers}
         headers.append((b"x-request-id", self._http_id.encode()))
         headers.extend(pair for pair in self.headers if pair[0] not in names)
+        if self.call is not None and self.call.served_by:
+            headers.append((b"x-served-by", self.call.served_by.encode()))
         names.update(name for name, _ in self.headers)
         headers.extend(pair for pair in retry_headers(status) if pair[0] not in names)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

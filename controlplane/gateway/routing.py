@@ -291,3 +291,4 @@ class Router:
         self._ledger.sent(instance_id, self._seq, tokens)
         self.remove(live)
         live.bound(now_s, self._seq)
+        live.call.served_by = instance_id

@@ -101,7 +101,7 @@ class AuditEntry(models.Model):
     actor = models.CharField(max_length=150)
     action = models.CharField(max_length=80)
     object_type = models.CharField(max_length=60)
-    object_id = models.CharField(max_length=120)
+    object_id = models.CharField(max_length=160)
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)
     reason = models.CharField(max_length=500, blank=True)
@@ -143,7 +143,7 @@ class Operation(models.Model):
     kind = models.CharField(max_length=60)
     """As the audit action that began it, e.g. ``instance.drain``."""
     object_type = models.CharField(max_length=60)
-    object_id = models.CharField(max_length=120)
+    object_id = models.CharField(max_length=160)
     state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)

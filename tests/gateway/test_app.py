@@ -35,6 +35,7 @@ class Inner:
         self.chunks: list[bytes] = [b"{}"]
         self.fails = False
         self.reaches_engine = False
+        self.served_by = ""
         self.seen: dict[str, str] = {}
         self.body = b""
         self.call: Any = None
@@ -43,6 +44,7 @@ class Inner:
         self.seen = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.call = current_call.get()
         self.call.reached_engine = self.reaches_engine
+        self.call.served_by = self.served_by
         if scope["method"] == "POST":
             self.body = (await receive())["body"]
         if self.fails:
@@ -160,6 +162,15 @@ async def test_the_class_is_settled_and_said(client, inner: Inner) -> None:
     )
     assert reply.headers["x-slo-class"] == "batch"
     assert (inner.call.caller.asked_class, inner.call.caller.slo_class) == ("interactive", "batch")
+
+
+async def test_who_began_the_answer_is_said_once_somebody_has(client, inner: Inner) -> None:
+    reply = await client.post("/v1/completions", content=b"{}")
+    assert "x-served-by" not in reply.headers
+    inner.served_by = "main-2"
+    inner.stream(b"data: 1\n\n", b"data: [DONE]\n\n")
+    reply = await client.post("/v1/completions", content=b"{}")
+    assert reply.headers.get_list("x-served-by") == ["main-2"]
 
 
 async def test_the_body_reaches_vllm_unchanged(client, inner: Inner) -> None:

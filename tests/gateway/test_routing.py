@@ -131,6 +131,7 @@ def test_a_burst_between_two_reports_is_spread(scene: Scene) -> None:
     for live in lives:
         assert scene.place(live) == []
     owners = [scene.owner(live) for live in lives]
+    assert [live.call.served_by for live in lives] == owners
     assert owners.count("a") == owners.count("b") == 3
     assert [message.seq for _, message in scene.wires.sent] == [1, 2, 3, 4, 5, 6]
     assert len(scene.router) == 0

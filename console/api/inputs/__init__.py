@@ -58,7 +58,7 @@ class Code(StrictSerializer):
 
 
 class MoveRequest(Reason):
-    request_id = serializers.CharField(max_length=80)
+    request_id = serializers.CharField(max_length=160)
     source = serializers.CharField(max_length=63)  # type: ignore[assignment]
     destination = serializers.CharField(max_length=63)
     dry_run = serializers.BooleanField(required=False, default=False)

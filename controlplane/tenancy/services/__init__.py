@@ -21,6 +21,7 @@ from controlplane.tenancy.services.people import (
     create_person,
     remove_member,
 )
+from controlplane.tenancy.services.playground import borrow_key
 from controlplane.tenancy.services.quotas import clear_quota, set_quota
 from controlplane.tenancy.services.tenants import (
     close_tenant,
@@ -34,6 +35,7 @@ __all__ = [
     "IssuedKey",
     "TenancyConflictError",
     "add_member",
+    "borrow_key",
     "change_key",
     "change_role",
     "clear_quota",

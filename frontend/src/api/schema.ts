@@ -685,6 +685,27 @@ export interface paths {
         patch: operations["person-patch"];
         trace?: never;
     };
+    "/api/v1/playground/chat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * @description The answer as it is made: the gateway's own server-sent events (OpenAI's chunks, then
+         *             ``[DONE]``), with the headers ``x-served-by`` (the instance it began on), ``x-slo-class`` and
+         *             ``x-service-tier``. A key named *playground* is issued for it and revoked at its end.
+         */
+        post: operations["playground-chat-post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/policies": {
         parameters: {
             query?: never;
@@ -1838,6 +1859,31 @@ export interface components {
             before: unknown;
             after: unknown;
         };
+        /** @description Refuses fields it does not know, so that a misspelt one is not silently ignored. */
+        Chat: {
+            messages: components["schemas"]["ChatMessage"][];
+            /** @description Whose limits and usage it counts to. */
+            tenant: string;
+            /**
+             * @description One that the tenant may have; empty: its own.
+             * @default
+             */
+            slo_class: string;
+            /**
+             * @description A served model; empty: whichever the least busy gateway serves.
+             * @default
+             */
+            model: string;
+            /** @default 512 */
+            max_tokens: number;
+        };
+        /** @description Refuses fields it does not know, so that a misspelt one is not silently ignored. */
+        ChatMessage: {
+            role: components["schemas"]["ChatMessageRoleEnum"];
+            content: string;
+        };
+        /** @enum {string} */
+        ChatMessageRoleEnum: "system" | "user" | "assistant";
         /**
          * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
          *
@@ -8363,6 +8409,131 @@ export interface operations {
             };
             /** @description If-Match is missing. */
             428: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "playground-chat-post": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key within 24 h: done once, answered alike. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Chat"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or not for this caller. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It contradicts the present state; the detail says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The Idempotency-Key was used for another request. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many attempts; Retry-After says when to go on. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

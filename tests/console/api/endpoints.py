@@ -16,6 +16,7 @@ class Call(NamedTuple):
 
 REASON = {"change_reason": "a test"}
 MOVE = {"request_id": "r-1", "source": "main-1", "destination": "main-2"}
+CHAT = {"tenant": "acme", "messages": [{"role": "user", "content": "hello"}]}
 TOKEN = {"name": "ci", "role": "viewer", "scopes": ["read"]}
 
 CALLS: dict[tuple[str, str], Call] = {
@@ -65,6 +66,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("request", "get"): Call("requests/r-1", None, 404),
     ("request-cancel", "post"): Call("requests/r-1/cancel", {}, 404),
     ("request-set-class", "post"): Call("requests/r-1/set-class", {"slo_class": "batch"}, 404),
+    ("playground-chat", "post"): Call("playground/chat", CHAT, 503, tenant=True),
     ("policies", "get"): Call("policies"),
     ("policies", "post"): Call("policies", {"config": {"policy": "nonsense"}}, 400),
     ("policy-schema", "get"): Call("policies/schema"),
