@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -61,14 +61,15 @@ class ImportPlan:
 def export_yaml() -> str:
     """All classes and tenants with their limits, in the form that :func:`apply_import` takes."""
     limits = {(row.tenant_id, row.slo_class_id): row for row in Quota.objects.filter(key=None)}
+    classes = list(selectors.slo_classes())
     document = {
         "version": VERSION,
         "classes": {
             row.name: {name: getattr(row, name) for name in CLASS_FIELDS}
             | _limits_out(limits.get((None, row.pk)))
-            for row in selectors.slo_classes()
+            for row in classes
         },
-        "tenants": {row.slug: _tenant_out(row, limits) for row in selectors.tenants()},
+        "tenants": {row.slug: _tenant_out(row, classes, limits) for row in selectors.tenants()},
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
@@ -251,7 +252,9 @@ def _plan(changes: list[Change]) -> ImportPlan:
     return ImportPlan(tuple(changes), hashlib.sha256(said.encode()).hexdigest())
 
 
-def _tenant_out(row: Tenant, limits: Mapping[tuple[int | None, int | None], Quota]) -> dict[str, Any]:
+def _tenant_out(
+    row: Tenant, classes: Sequence[SLOClass], limits: Mapping[tuple[int | None, int | None], Quota]
+) -> dict[str, Any]:
     out: dict[str, Any] = {name: getattr(row, name) for name in TENANT_FIELDS}
     out |= {
         "class": row.slo_class.name,
@@ -259,7 +262,7 @@ def _tenant_out(row: Tenant, limits: Mapping[tuple[int | None, int | None], Quot
         "maximum": row.maximum_class.name if row.maximum_class else None,
         "active": row.active,
     } | _limits_out(limits.get((row.pk, None)))
-    mine = {each.name: limits.get((row.pk, each.pk)) for each in selectors.slo_classes()}
+    mine = {each.name: limits.get((row.pk, each.pk)) for each in classes}
     in_class = {name: _limits_out(quota)["limits"] for name, quota in mine.items() if quota is not None}
     return out | ({"limits_in_class": in_class} if in_class else {})
 

@@ -62,14 +62,6 @@ export async function remove(path: string, body?: unknown): Promise<void> {
   await send<unknown>("DELETE", path, body === undefined ? {} : { body });
 }
 
-/** Text as it is: exports, logs. */
-export async function getText(path: string): Promise<string> {
-  const response = await ask("GET", path, { Accept: "*/*" });
-  const text = await response.text();
-  if (!response.ok) throw new ApiError(problemOf(response.status, text));
-  return text;
-}
-
 /** An answer that comes in pieces; the caller reads its body. Refusals are thrown as everywhere. */
 export async function stream(path: string, body: unknown, signal: AbortSignal): Promise<Response> {
   const headers = { "Content-Type": "application/json", Accept: "text/event-stream", ...token() };

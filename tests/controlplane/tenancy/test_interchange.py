@@ -87,6 +87,18 @@ def test_an_export_restores_an_empty_fleet():
     assert export_yaml() == text
 
 
+def test_an_export_takes_as_many_queries_for_many_tenants_as_for_one(django_assert_max_num_queries):
+    counts = []
+    for number in range(1, 12):
+        row = services.create_tenant(slug=f"t-{number}", actor="ann")
+        services.set_quota(tenant=row, requests_per_minute=number, actor="ann")
+        if number in (1, 11):
+            with django_assert_max_num_queries(10) as counted:
+                export_yaml()
+            counts.append(len(counted.captured_queries))
+    assert counts[0] == counts[1]
+
+
 def test_keys_and_hashes_are_not_exported():
     acme = services.create_tenant(slug="acme", actor="ann")
     raw = services.issue_key(tenant=acme, name="ci", actor="ann")

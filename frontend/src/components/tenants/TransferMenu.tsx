@@ -1,15 +1,13 @@
 import { useState } from "react";
-import { getText, post } from "../../api/client";
+import { get, post } from "../../api/client";
+import type { components } from "../../api/schema";
 import { useMe } from "../../session";
 import { useDialog } from "../dialogs/DialogProvider";
 import { FormDialog } from "../dialogs/FormDialog";
 import { ProblemNote } from "../dialogs/Problem";
 import { ReasonField } from "../dialogs/Reason";
 
-interface Plan {
-  digest: string;
-  changes: { kind: string; name: string; action: string; before: unknown; after: unknown }[];
-}
+type Plan = components["schemas"]["ImportOutput"];
 
 /** Tenants, classes and limits as a YAML file: out, and in again after its difference was seen. */
 export function TransferMenu() {
@@ -18,11 +16,7 @@ export function TransferMenu() {
   const [error, setError] = useState<unknown>(null);
   return (
     <span className="row">
-      <button
-        type="button"
-        className="btn small"
-        onClick={() => void download("tenancy/export", "tenants.yaml", setError)}
-      >
+      <button type="button" className="btn small" onClick={() => void download("tenants.yaml", setError)}>
         Export YAML
       </button>
       <a className="btn small" href="/api/v1/tenants?export=csv" download="tenants.csv">
@@ -42,9 +36,10 @@ export function TransferMenu() {
   );
 }
 
-async function download(path: string, name: string, onError: (error: unknown) => void): Promise<void> {
+async function download(name: string, onError: (error: unknown) => void): Promise<void> {
   try {
-    const url = URL.createObjectURL(new Blob([await getText(path)], { type: "application/yaml" }));
+    const { yaml } = await get<components["schemas"]["YamlOutput"]>("configuration");
+    const url = URL.createObjectURL(new Blob([yaml], { type: "application/yaml" }));
     const link = document.createElement("a");
     link.href = url;
     link.download = name;
@@ -68,10 +63,15 @@ function Import({ onClose }: { onClose: () => void }) {
       onClose={plan ? onClose : () => onClose()}
       run={async () => {
         if (plan) {
-          await post("tenancy/import", { document, digest: plan.digest, change_reason: reason });
+          await post("configuration", {
+            document,
+            digest: plan.digest,
+            dry_run: false,
+            change_reason: reason,
+          });
           return "applied";
         }
-        setPlan(await post<Plan>("tenancy/import", { document, dry_run: true }));
+        setPlan(await post<Plan>("configuration", { document, dry_run: true }));
         return "planned";
       }}
       done={null}
