@@ -105,7 +105,10 @@ def _refused(error: ValueError) -> Exception:
     status_code = getattr(error, "status_code", 0)
     if status_code == status.HTTP_429_TOO_MANY_REQUESTS:
         return exceptions.Throttled(detail=str(error))
-    return exceptions.ValidationError({field: str(error)}) if field else Conflict(str(error))
+    if not field:
+        return Conflict(str(error))
+    # Such sentences stand alone elsewhere and begin with the field, which a problem names already.
+    return exceptions.ValidationError({field: str(error).removeprefix(f"{field}: ")})
 
 
 def _detail(error: Exception) -> str:

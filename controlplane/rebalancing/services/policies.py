@@ -46,15 +46,20 @@ def check_policy(config: Mapping[str, Any]) -> PolicyCheck:
     try:
         return PolicyCheck(True, SchedulingConfig.from_dict(config).to_dict())
     except ConfigError as error:
-        problems[error.field] = str(error)
+        problems[error.field] = _without_field(error)
     for name in config if isinstance(config, Mapping) else ():
         part = {name: config[name]}
         try:
             SchedulingConfig.from_dict(part)
         except ConfigError as error:
-            problems.setdefault(error.field, str(error))
+            problems.setdefault(error.field, _without_field(error))
     rows = tuple({"field": field, "message": message} for field, message in problems.items())
     return PolicyCheck(False, {}, rows)
+
+
+def _without_field(error: ConfigError) -> str:
+    """The sentence for a row that has the field beside it."""
+    return str(error).removeprefix(f"{error.field}: ")
 
 
 @transaction.atomic

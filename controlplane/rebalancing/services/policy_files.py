@@ -12,6 +12,8 @@ from controlplane.rebalancing.models import PolicyVersion
 from controlplane.rebalancing.services.policies import PolicyError, create_policy_version
 
 KIND = "llumdeck/policy"
+FIELD = "yaml"
+"""What callers name the whole file."""
 MAX_FILE_BYTES = 64 * 2**10
 MAX_DEPTH = 8
 KNOWN = frozenset({"kind", "pool", "version", "comment", "config"})
@@ -60,22 +62,26 @@ def read_policy(text: str) -> dict[str, Any]:
     exported = isinstance(document, dict) and document.get("kind") == KIND
     config = document.get("config") if exported else document
     if not isinstance(config, dict):
-        raise PolicyError("must be a mapping of fields, as /policies/schema lists them", "yaml")
+        raise PolicyError("must be a mapping of fields, as /policies/schema lists them", FIELD)
     return {str(name): value for name, value in config.items()}
 
 
 def _read(text: str) -> Any:
     if len(text.encode()) > MAX_FILE_BYTES:
-        raise PolicyError(f"the file is larger than {MAX_FILE_BYTES // 1024} KiB; a policy takes about one")
+        raise PolicyError(
+            f"the file is larger than {MAX_FILE_BYTES // 1024} KiB; a policy takes about one", FIELD
+        )
     try:
         _check_events(text)
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except PolicyError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise PolicyError(f"{where}{error.problem or error}") from error
+        raise PolicyError(f"{where}{error.problem or error}", FIELD) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise PolicyError(f"not YAML: {error}") from error
+        raise PolicyError(f"not YAML: {error}", FIELD) from error
 
 
 def _check_events(text: str) -> None:
@@ -83,11 +89,11 @@ def _check_events(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise PolicyError(f"{_where(event)}references (*name) are not taken")
+            raise PolicyError(f"{_where(event)}references (*name) are not taken", FIELD)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise PolicyError(f"{_where(event)}nested deeper than {MAX_DEPTH}")
+            raise PolicyError(f"{_where(event)}nested deeper than {MAX_DEPTH}", FIELD)
 
 
 def _where(event: yaml.Event) -> str:

@@ -91,6 +91,29 @@ def test_a_preview_asks_the_core_and_stores_nothing(live_redis, as_role):
     assert not PolicyVersion.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("policies/preview", {"config": {"policy": "magic"}}, "policy"),
+        (
+            "policies/preview",
+            {"config": {"dispatch": {"staleness_limit_s": -1}}},
+            "dispatch.staleness_limit_s",
+        ),
+        ("policies/validate", {"config": {"policy": "magic"}}, "policy"),
+        ("policies", {"config": {"policy": "magic"}}, "config"),
+        ("policies", {"yaml": "policy: llumdeck\npolicy: llumnix"}, "policy"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_names_its_field_once(live_redis, as_role, path, body, field):
+    answer = as_role("operator").post(f"/api/v1/{path}", body, content_type="application/json")
+    said = answer.json()
+    (found,) = said.get("errors") or said.get("problems") or [said]
+    assert found["field"] == field
+    assert not found["message"].startswith(f"{field}:")
+    assert said.get("detail", "").count(f"{field}:") == ("detail" in said)
+
+
 def test_fields_of_a_policy_are_described_for_forms(as_role):
     found = as_role("viewer").get("/api/v1/policies/schema").json()["results"]
     by_path = {each["path"]: each for each in found}
