@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from tests.browser.conftest import PATIENCE_MS, sign_in
 from tests.browser.stack import PROJECT, Stack
 
 pytestmark = pytest.mark.browser
@@ -33,35 +36,66 @@ PAGES = {
     "/settings/rules": "alert rules",
     "/playground": "chat",
 }
+WIDE: ViewportSize = {"width": 1440, "height": 960}
+NARROW: ViewportSize = {"width": 360, "height": 780}
 MAX_SCRIPT_KB = 300
 AXE = PROJECT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def visit(page: Page, stack: Stack, path: str) -> None:
-    page.goto(stack.url + path)
+def step(page: Page, path: str) -> None:
+    """Go on as a link does: without loading everything anew."""
+    page.evaluate(
+        "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')); }", path
+    )
     expect(page.get_by_label(PAGES[path], exact=True).first).to_be_visible()
     page.wait_for_timeout(300)
 
 
-def test_every_page_fits_into_360_pixels(open_page, stack):
-    page = open_page("ada", width=360, scheme="light")
-    widths = {}
+@dataclass
+class Tour:
+    """What one walk over all pages found, each in the dark, in the light and narrow."""
+
+    widths: dict[str, int] = field(default_factory=dict)
+    violations: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def tour(browser: Browser, stack: Stack) -> Iterator[Tour]:
+    context = browser.new_context(viewport=WIDE, color_scheme="dark")
+    context.add_init_script(AXE.read_text())
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(stack.url)
+    sign_in(page, "ada")
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    made = Tour()
     for path in PAGES:
-        visit(page, stack, path)
-        widths[path] = page.evaluate("document.documentElement.scrollWidth")
-    assert widths == dict.fromkeys(PAGES, 360)
+        step(page, path)
+        made.violations += violations(page, path, "dark", "{}")
+        page.emulate_media(color_scheme="light")
+        # The theme changes colours and nothing else.
+        made.violations += violations(page, path, "light", "{runOnly: ['color-contrast']}")
+        page.set_viewport_size(NARROW)
+        page.wait_for_timeout(150)
+        made.widths[path] = page.evaluate("document.documentElement.scrollWidth")
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size(WIDE)
+    yield made
+    context.close()
+
+
+def violations(page: Page, path: str, scheme: str, options: str) -> list[tuple[str, str, str, str]]:
+    found = page.evaluate(f"axe.run(document, {{resultTypes: ['violations'], ...{options}}})")
+    return [(path, scheme, item["id"], item["nodes"][0]["html"]) for item in found["violations"]]
+
+
+def test_every_page_fits_into_360_pixels(tour):
+    assert tour.widths == dict.fromkeys(PAGES, NARROW["width"])
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_axe_finds_no_violation_on_any_page(open_page, stack, scheme):
-    page = open_page("ada", scheme=scheme)
-    shown = []
-    for path in PAGES:
-        visit(page, stack, path)
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-        shown += [(path, item["id"], item["nodes"][0]["html"]) for item in found["violations"]]
-    assert shown == []
+def test_axe_finds_no_violation_on_any_page(tour, scheme):
+    assert [item for item in tour.violations if item[1] == scheme] == []
 
 
 def test_the_first_load_asks_only_this_host_and_stays_small(open_page, stack):

@@ -54,9 +54,11 @@ def page(browser: Browser, system: Stack, password: str) -> Iterator[Page]:
 class Load:
     """A replay beside the test."""
 
-    def __init__(self, system: Stack, seconds: int, rate: float = 3.0) -> None:
-        command = [sys.executable, "manage.py", "replay", "--mix", "S-S", "--rate", str(rate)]
-        command += ["--duration", str(seconds), "--every", "5"]
+    def __init__(
+        self, system: Stack, seconds: int, *options: str, rate: float = 3.0, mix: str = "S-S"
+    ) -> None:
+        command = [sys.executable, "manage.py", "replay", "--mix", mix, "--rate", str(rate)]
+        command += ["--duration", str(seconds), "--every", "5", *options]
         self._process = subprocess.Popen(
             command,
             cwd=PROJECT,
@@ -76,7 +78,7 @@ def fleet_row(page: Page, number: int):
 
 
 def test_load_arrives_and_an_instance_is_drained_under_it_without_a_failed_stream(system: Stack, page: Page):
-    load = Load(system, 25)
+    load = Load(system, 12)
     page.goto(f"{system.console}/")
     first = fleet_row(page, 1)
     expect(first).to_contain_text("serving")
@@ -155,7 +157,9 @@ def test_a_lost_console_is_said_and_regained(system: Stack, page: Page):
 def test_pictures_of_the_real_system(system: Stack, page: Page, request: pytest.FixtureRequest):
     """With ``--screens FOLDER`` every screen is photographed under load; without, each has to open."""
     folder = request.config.getoption("--screens")
-    load = Load(system, 30, rate=4.0) if folder else None
+    load = Load(system, 70, "--classes", SHARES, "--skew", "10", rate=4.0, mix="M-M") if folder else None
+    if load:
+        page.wait_for_timeout(14_000)  # The fleet fills on one side, then the loop spreads it.
     for name, path in SCREENS.items():
         page.goto(system.console + path.replace("INSTANCE", next(iter(system.instance_states()))))
         expect(page.get_by_role("heading", level=1).first).to_be_visible()
@@ -165,6 +169,7 @@ def test_pictures_of_the_real_system(system: Stack, page: Page, request: pytest.
         load.end()
 
 
+SHARES = "interactive=0.3,standard=0.5,batch=0.2"
 SCREENS = {
     "overview": "/",
     "cluster": "/cluster",
@@ -184,6 +189,6 @@ def photograph(page: Page, folder: Path, name: str) -> None:
         for width in (1440, 360):
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 900 if width > 720 else 780})
-            page.wait_for_timeout(1_500)
+            page.wait_for_timeout(700)
             page.screenshot(path=folder / f"{name}-{scheme}-{width}.png")
     page.set_viewport_size({"width": 1440, "height": 960})
