@@ -12,9 +12,7 @@ from console.api.openapi import DOCUMENT, generated
 from tests.console.api.endpoints import CALLS
 
 
-@pytest.mark.skipif(
-    connection.vendor != "sqlite", reason="numbers range as on SQLite"
-)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="numbers range as on SQLite")
 def test_the_committed_document_is_what_the_code_says():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
