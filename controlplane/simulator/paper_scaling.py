@@ -19,7 +19,7 @@ EQUAL_P99_S = 4.5
 """Savings are read where each system has this P99 prefill."""
 SYSTEMS = ("infaas++", "llumnix", "llumnix_ledger", "llumdeck")
 COST_THRESHOLDS: dict[str, tuple[tuple[int, ...], int]] = {
-    "infaas++": ((5, 25, 45, 65, 85), 50),
+    "infaas++": ((5, 25, 45, 65, 85, 105, 125, 145), 50),
     "llumnix": ((5, 25, 45, 65, 85), 50),
     "llumnix_ledger": ((5, 15, 25, 45, 65), 50),
     "llumdeck": ((5, 8, 10, 15, 25), 25),

@@ -68,6 +68,8 @@ class Segment:
         "end_s",
         "first_end_s",
         "grown",
+        "half",
+        "half_squared",
         "head",
         "jump",
         "preempted",
@@ -101,6 +103,9 @@ class Segment:
         self.steps = steps
         self.first_end_s = start_s + a
         self.end_s = start_s + steps * a + b * (steps * (steps - 1) / 2)
+        self.half = a - 0.5 * b
+        """With :attr:`half_squared`, what solving the steps' sum for their number needs every time."""
+        self.half_squared = self.half * self.half
         self.jump = False
         """Decode steps (whose blocks grow), not a prefill or an idle stretch."""
         self.unprefilled = 0
@@ -127,8 +132,7 @@ class Segment:
         if b <= 0.0:
             guess = int(elapsed / a)
         else:
-            half = a - b / 2
-            guess = int((sqrt(half * half + 2.0 * b * elapsed) - half) / b)
+            guess = int((sqrt(self.half_squared + 2.0 * b * elapsed) - self.half) / b)
         if self.end_of(guess + 1) <= at_s:
             guess += 1
         elif guess and self.end_of(guess) > at_s:

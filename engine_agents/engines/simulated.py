@@ -556,8 +556,7 @@ class SimulatedEngine:
             return segment.seen
         start, a, b = segment.start_s, segment.a, segment.b
         if b > 0.0:
-            half = a - 0.5 * b
-            done = int((sqrt(half * half + 2.0 * b * (at_s - start)) - half) / b)
+            done = int((sqrt(segment.half_squared + 2.0 * b * (at_s - start)) - segment.half) / b)
         else:
             done = int((at_s - start) / a)
         next_s = start + (done + 1) * a + b * (done * (done + 1) / 2)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from controlplane.fleet import live_status, ray_connection, watching
@@ -21,6 +22,7 @@ from controlplane.fleet.reconciliation import reconcile
 from controlplane.rebalancing import services
 from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
 from controlplane.rebalancing.models import RequestMigration
+from engine_agents.link_security import gateway_keys
 from engine_agents.messages import InstanceStatus, MigrateOut
 from tests.controlplane import builders
 from tests.engine_agents.harness import BareGateway
@@ -62,9 +64,9 @@ class Fleet:
 
 
 @pytest.fixture
-def two_agents(ray_address, live_redis, settings, tmp_path):
-    settings.RAY_ADDRESS = ray_address
-    settings.STATE_DIR = tmp_path
+def two_agents(ray_address, live_redis, monkeypatch, tmp_path):
+    monkeypatch.setattr(settings, "RAY_ADDRESS", ray_address)
+    monkeypatch.setattr(settings, "STATE_DIR", tmp_path)
     pool = builders.pool(engine_args=ENGINE, kv_memory_bytes=16 * 2**20)
     fleet.add_instances(pool=pool, count=2, actor="test")
     agents = RayAgentClient()
@@ -104,7 +106,9 @@ class Gateway:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _make(self) -> BareGateway:
-        return BareGateway()
+        wire = BareGateway()
+        wire.keys = gateway_keys(settings.LINK_SECRET)
+        return wire
 
 
 def test_agents_are_started_drained_moved_and_stopped_over_ray(two_agents):
