@@ -99,6 +99,11 @@ FAMILIES: dict[str, Family] = {
         ("instance", "model_name"),
         "Rising fast: runbook preemption-storm.",
     ),
+    "vllm:generation_tokens": Family(
+        "vLLM's own: tokens generated since the engine's start.",
+        ("instance", "model_name"),
+        "Flat while requests run: runbook instance-stale.",
+    ),
     "llumdeck_fleet_queued_requests": Family(
         "Requests in a gateway's queue.", ("gateway",), "Rising: no instance has room; runbook queue-time."
     ),
@@ -151,7 +156,7 @@ class FleetCollector(Collector):
 
 
 Families = dict[str, GaugeMetricFamily | CounterMetricFamily]
-COUNTERS = frozenset({"vllm:num_preemptions"})
+COUNTERS = frozenset({"vllm:num_preemptions", "vllm:generation_tokens"})
 """Exposed with ``_total`` behind the name, as vLLM does."""
 
 
@@ -196,6 +201,7 @@ def _of_instance(families: Families, item: SeenStatus, rules: Any) -> None:
     families["vllm:num_requests_waiting"].add_metric([name, model], status.waiting)
     families["vllm:kv_cache_usage_perc"].add_metric([name, model], status.used_blocks / blocks)
     families["vllm:num_preemptions"].add_metric([name, model], status.preemptions_total)
+    families["vllm:generation_tokens"].add_metric([name, model], status.tokens_total)
     cluster = to_cluster_snapshot([item], pool=status.pool, classes=rules, taken_at_s=status.reported_at_s)
     for snapshot in cluster.instances:
         value = freeness(snapshot, rules)

@@ -452,6 +452,8 @@ class InstanceStatus(Message):
     host: str = ""
     leaving: bool = False
     """Its process was told to end: it takes no work again and waits until everything has left."""
+    tokens_total: int = 0
+    """Generated since the engine's start."""
 
 
 class StageRecord(msgspec.Struct, kw_only=True):

@@ -273,6 +273,7 @@ class AgentServer:
             unprefilled_tokens=load.unprefilled_tokens,
             preempted_waiting=load.preempted_waiting,
             preemptions_total=load.preemptions_total,
+            tokens_total=load.tokens_total,
             step_ms=rates.step_ms,
             tokens_per_s=rates.tokens_per_s,
             migrations_in=self.desk.arriving,

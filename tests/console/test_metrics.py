@@ -46,7 +46,8 @@ def test_instances_are_exposed_under_our_names_and_vllms(scraped):
     }  # fmt: skip
     for name in ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"):
         assert len(scraped[name].samples) == 3
-    assert scraped["vllm:num_preemptions"].samples[0].name == "vllm:num_preemptions_total"
+    for name in ("vllm:num_preemptions", "vllm:generation_tokens"):
+        assert {each.name for each in scraped[name].samples} == {f"{name}_total"}
 
 
 def test_labels_are_bounded_and_every_family_is_described(scraped):

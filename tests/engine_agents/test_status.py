@@ -61,6 +61,7 @@ async def test_a_report_tells_where_the_agent_is_and_what_it_does(redis_server):
         assert 0 < status.used_blocks < status.total_blocks
         assert status.step_ms > 0
         assert status.tokens_per_s > 0
+        assert status.tokens_total > 0
 
 
 async def test_sequence_numbers_grow_and_reports_come_without_load_too(redis_server):
