@@ -103,6 +103,8 @@ class FakeFleet:
         """In front of the fleet: too large for any gap."""
         self.holding = False
         """Nothing leaves the queue (for tests that look at it)."""
+        self.standing = False
+        """Nothing arrives, decodes, moves or ends (for tests that act on one request)."""
         self.serial = 0x7C0000
         self.incarnation = f"inc{seed}-{int(now)}"
         self.tick = 0
@@ -123,6 +125,8 @@ class FakeFleet:
         """What agents report in this quarter of a second."""
         self.tick += 1
         self.now = now
+        if self.standing:
+            return [self._status(instance, now) for instance in self.instances], []
         self._arrive(now)
         self._queue_up(now)
         for instance in self.instances:

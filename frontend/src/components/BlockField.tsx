@@ -201,7 +201,8 @@ export function FieldFoot({ instance }: { instance: Instance }) {
       <span>
         <b>{count(free)}</b> free
       </span>
-      <span className="push">
+      <span className="push" title="Requests are listed once a second: grey blocks belong to newer ones.">
+        <span className="class-mark unlisted-mark" /> not listed yet{" "}
         <span className="class-mark leaving-mark" /> leaving · 1 square = {count(blocksPerCell)}{" "}
         {blocksPerCell === 1 ? "block" : "blocks"}
       </span>

@@ -43,7 +43,7 @@ export function FleetTable({ instances, moves, now, residents, tenants = [] }: F
           <tr>
             <th scope="col">Instance</th>
             <th scope="col">
-              KV memory by {residents?.size ? "request" : "class"}
+              Memory by {residents?.size ? "request" : "class"}
               {each}
             </th>
             <th scope="col" className="num">

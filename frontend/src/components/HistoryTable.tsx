@@ -59,7 +59,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
                 <OutcomeWords move={move} />
               </td>
               <td className="t2 reason" title={move.why}>
-                {ruleWords(move)}
+                {move.rule === "drain" ? "drain" : ruleWords(move)}
               </td>
             </tr>
           ))}

@@ -3,7 +3,7 @@ import { useState } from "react";
 import { get, type Page } from "../api/client";
 import { type Pool, usePools } from "../api/scheduling";
 import type { Transition } from "../api/shapes";
-import { fullTime, moment } from "../lib/format";
+import { bytes, fullTime, moment } from "../lib/format";
 import type { Instance } from "../live/types";
 import { Picker, Segmented } from "./Choices";
 import { ProblemNote } from "./dialogs/Problem";
@@ -87,7 +87,7 @@ function argumentRows(row: Pool): [string, string][] {
     ["served model", row.served_model],
     ["model", row.model_path],
     ["engine", row.engine ?? "–"],
-    ...(row.kv_memory_bytes ? ([["KV memory", `${row.kv_memory_bytes} bytes`]] as [string, string][]) : []),
+    ...(row.kv_memory_bytes ? ([["KV memory", bytes(row.kv_memory_bytes)]] as [string, string][]) : []),
     ...own,
   ];
 }

@@ -92,6 +92,14 @@ export function MigrateDialog({ sourceId, requestId, onClose }: MigrateProps) {
           nothingFoundMessage="No other instance takes work"
           searchable
         />
+        {request && !chosen && live.isSuccess && (
+          <div className="note" role="status">
+            <Mark shape="risk" />
+            <span>
+              {shortId(request)} no longer decodes on {source}: it ended or moved. Choose another.
+            </span>
+          </div>
+        )}
         <FitNote request={chosen} target={target} />
         <ProblemNote error={live.error ?? migrate.error} />
         <div className="form-actions">
@@ -101,7 +109,7 @@ export function MigrateDialog({ sourceId, requestId, onClose }: MigrateProps) {
           <button
             type="submit"
             className="btn primary"
-            disabled={!request || !destination || migrate.isPending}
+            disabled={!chosen || !destination || migrate.isPending}
           >
             {destination ? `Migrate to ${destination}` : "Migrate"}
           </button>
