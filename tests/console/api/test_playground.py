@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
+from django.core.signals import request_finished
+from django.db import close_old_connections
 from django.test import AsyncClient
 from django.utils import timezone
 
@@ -204,7 +206,15 @@ def test_two_talks_at_once_have_a_key_each(fleet):
     assert all(selectors.authenticate_key(each.raw, timezone.now()) for each in (first, second))
 
 
-def test_somebody_who_leaves_stops_the_answer_and_its_key(gateway, as_role):
+@pytest.fixture
+def kept_connection() -> Iterator[None]:
+    """The end of an answer leaves the test its database, as Django's own client has it."""
+    request_finished.disconnect(close_old_connections)
+    yield
+    request_finished.connect(close_old_connections)
+
+
+def test_somebody_who_leaves_stops_the_answer_and_its_key(gateway, as_role, kept_connection):
     client = signed_in(as_role)
 
     async def leave() -> None:
