@@ -202,9 +202,9 @@ export function FieldFoot({ instance }: { instance: Instance }) {
         <b>{count(free)}</b> free
       </span>
       <span className="push" title="Requests are listed once a second: grey blocks belong to newer ones.">
-        <span className="class-mark unlisted-mark" /> not listed yet{" "}
-        <span className="class-mark leaving-mark" /> leaving · 1 square = {count(blocksPerCell)}{" "}
-        {blocksPerCell === 1 ? "block" : "blocks"}
+        <span className="class-mark unlisted-mark" /> not listed yet {"\u2003"}
+        <span className="class-mark leaving-mark" /> leaving
+        {blocksPerCell > 1 && ` · 1 square = ${count(blocksPerCell)} blocks`}
       </span>
     </div>
   );
