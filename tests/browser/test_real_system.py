@@ -128,7 +128,7 @@ class Streaming:
     """One long stream, as a client has it."""
 
     def __init__(self, system: Stack) -> None:
-        body = {"prompt": "Once upon a time", "max_tokens": 700, "stream": True, "ignore_eos": True}
+        body = {"prompt": "Once upon a time", "max_tokens": 1_600, "stream": True, "ignore_eos": True}
         listed = json.load(urllib.request.urlopen(self._ask(system, "/v1/models"), timeout=30))
         body["model"] = listed["data"][0]["id"]
         request = self._ask(system, "/v1/completions", json.dumps(body).encode())
