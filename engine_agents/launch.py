@@ -7,10 +7,12 @@ started it. ``ray.init`` is the caller's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import ray
+from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 from ray.actor import ActorHandle
 
 from engine_agents.actor import EngineAgent
@@ -22,6 +24,13 @@ CONTROL_CALLS_AT_ONCE = 16
 """A call that waits (readiness, shutdown) must not hold up the others."""
 STOP_MARGIN_S = 15.0
 """Beyond the grace for requests: closing sockets and freeing the engine."""
+_ENVIRONMENT = {
+    # Ray takes the option worker_process_setup_hook from whole jobs only and passes over an actor's; workers
+    # look for the hook in this variable, whoever set it.
+    WORKER_PROCESS_SETUP_HOOK_ENV_VAR: HOOK,
+    # The hook runs before Ray has told the worker where its driver's modules are.
+    "PYTHONPATH": f"${{PYTHONPATH}}:{Path(__file__).resolve().parent.parent}",
+}
 
 
 def actor_name(instance_id: str) -> str:
@@ -49,9 +58,7 @@ def start_agent(
     chosen: dict[str, Any] = {"num_cpus": 1} | named
     if node_labels:
         chosen["label_selector"] = dict(node_labels)
-    chosen["runtime_env"] = {"worker_process_setup_hook": HOOK} | (
-        {"py_executable": python} if python else {}
-    )
+    chosen["runtime_env"] = {"env_vars": _ENVIRONMENT} | ({"py_executable": python} if python else {})
     actor = ray.remote(EngineAgent).options(
         name=actor_name(config.instance_id),
         namespace=NAMESPACE,

@@ -86,6 +86,8 @@ def _ready_state(row: Instance, status: InstanceStatus) -> tuple[str, str]:
         return State.READY, "its agent is ready"
     if row.state not in {State.READY, State.DRAINING, State.DRAINED, State.UNHEALTHY}:
         return State.READY, "its agent is ready"
+    if row.state == State.READY:
+        return State.DRAINING, "wished drained before it was ready"
     empty = status.running + status.waiting + status.migrations_in + status.migrations_out == 0
     if empty and not status.accepting:
         return State.DRAINED, "nothing runs on it any more"

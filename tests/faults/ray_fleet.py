@@ -148,7 +148,7 @@ class Load:
         """Let what is open finish and look at every token of every request."""
         self._ending.set()
         self._thread.join(PATIENCE_S)
-        assert not self._thread.is_alive(), "the load does not come to its end"
+        assert not self._thread.is_alive(), f"the load does not come to its end: {self._progress()}"
         if self._problem is not None:
             raise self._problem
         trial.requests += len(self.names)
@@ -158,6 +158,16 @@ class Load:
             got = self.gateway.tokens[name]
             trial.lost += sum(position not in got for position in range(len(expected)))
             trial.wrong += sum(got.get(position, token) != token for position, token in enumerate(expected))
+
+    def _progress(self) -> dict[str, Any]:
+        """Of what is still open: its dispatch, how many tokens it has, and who refused it why."""
+        return {
+            "usable": self._usable,
+            "open": {
+                name: (self.gateway.owner.get(name), len(self.gateway.tokens[name])) for name in self._open()
+            },
+            "refused": {name: refused.reason for name, refused in self.gateway.refused.items()},
+        }
 
     def give_up(self) -> None:
         """The test is over, however it went."""

@@ -32,6 +32,8 @@ pytestmark = [
 ENGINE = {"base_step_ms": 4.0, "per_sequence_ms": 0.0, "per_prefill_token_ms": 0.0}
 KV_BYTES = 16 * 2**20
 COOLDOWN_S = 1.0
+LONG_TOKENS = 3000
+"""Twelve seconds and more at the engine's pace."""
 
 
 @pytest.fixture(scope="module")
@@ -265,9 +267,10 @@ def test_case_28_an_engine_told_to_end_empties_first_and_comes_back(fleet, pool,
 
 
 def test_a_drain_past_its_deadline_ends_the_engine_where_that_was_chosen(fleet, pool, load):
+    # Before there is an engine: shorter requests would end within the drain's deadline.
+    load.open_at_once, load.tokens = 1, LONG_TOKENS
     add(pool)
     fleet.until_states(chat_1="ready")
-    load.open_at_once, load.tokens = 1, 3000
     fleet.until(lambda: load.tokens_seen > 10, "a request that cannot move")
     before = fleet.pids()["chat-1"]
     row = services.drain_instance(

@@ -159,6 +159,17 @@ def test_an_instance_becomes_ready_when_its_agent_says_so(chat_pool):
     assert (row.pid, row.incarnation) == (7, "chat-1-a")
 
 
+def test_one_that_was_to_stay_drained_comes_back_drained(chat_pool):
+    row = builders.instance(of=chat_pool, state=State.STARTING, accepting=False)
+    for accepting, expected in ((True, "ready"), (True, "draining"), (False, "drained")):
+        sync(SeenStatus(builders.status(accepting=accepting), 0.0))
+        assert state_of(row) == expected
+    deaf = builders.instance("chat-2", of=chat_pool, accepting=False)
+    for expected in ("draining", "drained"):
+        sync(SeenStatus(builders.status("chat-2", accepting=False), 0.0))
+        assert state_of(deaf) == expected
+
+
 def test_unchanged_instances_are_read_and_not_written(chat_pool):
     for name in ("chat-1", "chat-2"):
         builders.instance(name, of=chat_pool)
