@@ -16,9 +16,11 @@ from engine_agents.messages import Add
 from engine_agents.vllm_engine.frontend_port import NewRequest
 
 QUEUE_TARGETS = 20
-"""A request may wait in the queue for so many times its class's TTFT target …"""
-QUEUE_LIMIT_LEAST_S, QUEUE_LIMIT_MOST_S = 5.0, 300.0
-"""… but at least and at most so long."""
+"""A request waits patiently for so many times its class's TTFT target …"""
+PATIENCE_LEAST_S, PATIENCE_MOST_S = 5.0, 300.0
+"""… but at least and at most so long; half of it makes the request older than its class."""
+QUEUE_LIMIT_LEAST_S = 120.0
+"""Nobody is turned away from the queue before, unless a limit of its tenant or key says so."""
 RECOVERY_ATTEMPTS = 5
 RECOVERY_LIMIT_S = 30.0
 """A request that lost its instance waits so long for another one."""
@@ -116,12 +118,21 @@ class LiveRequest:
     def give_up_status(self) -> int:
         """429 where it is a limit of its tenant, key or class that lets it wait no longer, else 503."""
         waits = self.lost_at_s is None and self.queued_since_s is not None
-        return 429 if waits and self.queue_limit_s < self._worth_waiting_s else 503
+        return 429 if waits and self.queue_limit_s < self._class_limit_s else 503
 
     @property
     def queue_limit_s(self) -> float:
-        """The shortest of what its limits allow, and what its class makes worth waiting for."""
-        return queue_limit_s(self.call.caller.limits, self._worth_waiting_s)
+        """The shortest of what its limits allow, and what its class may wait at most."""
+        return queue_limit_s(self.call.caller.limits, self._class_limit_s)
+
+    @property
+    def _class_limit_s(self) -> float:
+        return max(self._worth_waiting_s, QUEUE_LIMIT_LEAST_S)
+
+    @property
+    def patience_s(self) -> float:
+        """How long it waits before it is looked at as if it were of a higher class, doubled."""
+        return min(self.queue_limit_s, self._worth_waiting_s)
 
     @property
     def _worth_waiting_s(self) -> float:
@@ -129,8 +140,8 @@ class LiveRequest:
         rule = caller.identity.class_rules.get(caller.slo_class)
         target_ms = rule.ttft_target_ms if rule is not None else None
         if target_ms is None:
-            return QUEUE_LIMIT_MOST_S
-        return min(QUEUE_LIMIT_MOST_S, max(QUEUE_LIMIT_LEAST_S, QUEUE_TARGETS * target_ms / 1000))
+            return PATIENCE_MOST_S
+        return min(PATIENCE_MOST_S, max(PATIENCE_LEAST_S, QUEUE_TARGETS * target_ms / 1000))
 
     def add_message(self, dispatch: int, seq: int, *, only_if_fits: bool) -> Add:
         caller = self.call.caller

@@ -198,7 +198,7 @@ class Router:
             key_s,
             tenant=identity.tenant_slug,
             weight=identity.weight,
-            patience_s=live.queue_limit_s,
+            patience_s=live.patience_s,
         )
         self._waiting[live.request_id] = live
         self._crowd.joined(live)

@@ -11,7 +11,7 @@ import pytest
 
 from controlplane.gateway import service
 from controlplane.gateway.admission import Caller
-from controlplane.gateway.live_requests import Call, LiveRequest, current_call
+from controlplane.gateway.live_requests import QUEUE_LIMIT_LEAST_S, Call, LiveRequest, current_call
 from controlplane.gateway.service import Gateway
 from controlplane.tenancy.types import KeyIdentity, LimitTerms
 from engine_agents.vllm_engine.frontend_port import AdmissionRefusedError, NewRequest
@@ -78,9 +78,9 @@ def test_a_request_waits_no_longer_than_its_limit_says_and_is_told_whose_limit_i
     queue.now += 0.2
     ((live, status, reason),) = queue.router.pump(queue.now)
     assert (live.call.caller.identity.tenant_slug, status) == ("acme", 429) and "2 s" in reason
-    queue.now += 60.0
+    queue.now += QUEUE_LIMIT_LEAST_S
     ((_, status, _),) = queue.router.pump(queue.now)
-    assert status == 503  # the class's own patience: nobody's limit
+    assert status == 503  # what every request may wait: nobody's limit
 
 
 def test_tenants_take_turns_and_classes_come_first(queue: Queue) -> None:

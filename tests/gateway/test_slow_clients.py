@@ -137,7 +137,8 @@ def is_closed(connection: socket.socket) -> bool:
 
 class TestSlowReaders:
     def test_they_are_cut_off_and_nobody_else_notices(self, agents: Fleet, watchful: Fleet, client) -> None:
-        body = b'{"model": "tiny", "n": 6, "prompt": "x", "max_tokens": 1900, "stream": true}'
+        body = b'{"model": "tiny", "n": 6, "prompt": "x", "max_tokens": 1900, '
+        body += b'"ignore_eos": true, "stream": true}'
         head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good-key\r\n"
         head += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         readers = [open_socket(agents, 4096) for _ in range(4)]

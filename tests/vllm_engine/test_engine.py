@@ -30,7 +30,9 @@ def test_stop_ends_what_runs_and_refuses_what_comes(tiny_model):
     engine.stop()
 
     assert (info.engine, info.engine_version, info.kv_bytes_per_token) == ("vllm", "0.32.0", 8192)
-    assert info.total_blocks == 63
+    config = agent_config(tiny_model)
+    block_bytes = info.block_size_tokens * info.kv_bytes_per_token
+    assert (info.total_blocks + 1) * block_bytes == config.kv_memory_bytes, "all but vLLM's null block"
     assert outputs.of("r#1").finish_reason is None
     assert isinstance(thread.call(lambda: None).exception(PATIENCE_S), EngineStoppedError)
     assert thread.ended
