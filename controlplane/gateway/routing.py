@@ -143,9 +143,13 @@ class Router:
 
     def engines_within_reach(self, now_s: float) -> bool:
         """Whether any instance can be used, or could a moment ago: links that broke are made anew at once."""
+        self.note_reach(now_s)
+        return now_s - self._reached_s < RELINK_GRACE_S
+
+    def note_reach(self, now_s: float) -> None:
+        """Asked at every tick: the first request after all links broke is no worse off than others."""
         if self._links.usable():
             self._reached_s = now_s
-        return now_s - self._reached_s < RELINK_GRACE_S
 
     def pump(self, now_s: float) -> list[Rejected]:
         """Walk the queue; returns what must not wait any longer."""

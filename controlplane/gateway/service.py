@@ -248,7 +248,7 @@ class Gateway:
     def tick(self) -> None:
         """Every 50 ms or so: moves whose time is up, waiting requests, links to make."""
         now_s = self._clock()
-        self.router.engines_within_reach(now_s)  # notes it: the first request after a break is no worse off
+        self.router.note_reach(now_s)
         self.links.connect_due()
         self._carry_out(self.journal.tick(now_s))
         self._pump()

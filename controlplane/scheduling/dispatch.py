@@ -13,7 +13,14 @@ from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Dispatch, Hold, Reject
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.load import Classes, dispatch_freeness, headroom_tokens, room_tokens
+from controlplane.scheduling.load import (
+    Classes,
+    class_headroom_tokens,
+    dispatch_freeness,
+    headroom_tokens,
+    hosts,
+    room_tokens,
+)
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot, InstanceSnapshot, RequestProfile
 
 
@@ -24,15 +31,13 @@ class Priorities:
     above: Classes = field(default_factory=dict)
     """Classes of higher priority: the request keeps out of their headroom where they run."""
     own: ClassRule | None = None
-    """Its own class, if that holds headroom: new headroom is opened nowhere if it can be shared."""
+    """Its own class: where it does not run yet, its headroom would be new, and is rather shared."""
 
     def held_tokens(self, instance: InstanceSnapshot) -> int:
         """Memory of this instance that does not count as room for the request."""
         held = headroom_tokens(instance, self.above) if self.above and instance.classes else 0
-        own = self.own
-        if own is not None and own.target_load_tokens is not None:
-            hosted = any(use.name == own.name and use.running + use.waiting for use in instance.classes)
-            held += 0 if hosted else max(0, instance.capacity_tokens - own.target_load_tokens)
+        if self.own is not None and not hosts(instance, self.own.name):
+            held += class_headroom_tokens(instance, self.own)
         return held
 
 
@@ -96,7 +101,7 @@ def priorities_of(classes: Classes, slo_class: str) -> Priorities:
         for name, rule in classes.items()
         if rule.target_load_tokens is not None and (own is None or rule.rank < own.rank)
     }
-    return Priorities(above, own if own is not None and own.target_load_tokens is not None else None)
+    return Priorities(above, own)
 
 
 def best(

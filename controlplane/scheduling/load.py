@@ -30,6 +30,17 @@ def head_of_line_tokens(instance: InstanceSnapshot) -> int:
     return instance.head_of_line_tokens if instance.waiting else 0
 
 
+def hosts(instance: InstanceSnapshot, slo_class: str) -> bool:
+    """Does a request of this class run or wait on the instance?"""
+    return any(use.name == slo_class and use.running + use.waiting for use in instance.classes)
+
+
+def class_headroom_tokens(instance: InstanceSnapshot, rule: ClassRule) -> int:
+    """What a class holds of an instance where it runs: capacity minus its target load."""
+    target = rule.target_load_tokens
+    return 0 if target is None else max(0, instance.capacity_tokens - target)
+
+
 def headroom_tokens(instance: InstanceSnapshot, classes: Classes) -> int:
     """Rule "high priority": each class with a target load holds capacity minus that target.
 
@@ -39,8 +50,8 @@ def headroom_tokens(instance: InstanceSnapshot, classes: Classes) -> int:
     total = 0
     for use in instance.classes:
         rule = classes.get(use.name)
-        if rule is not None and rule.target_load_tokens is not None and use.running:
-            total += max(0, instance.capacity_tokens - rule.target_load_tokens)
+        if rule is not None and use.running:
+            total += class_headroom_tokens(instance, rule)
     return total
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.load import Classes, demand_tokens, room_tokens
+from controlplane.scheduling.load import Classes, demand_tokens, hosts, room_tokens
 from controlplane.scheduling.snapshot import InstanceSnapshot, RequestProfile
 
 
@@ -184,7 +184,7 @@ def _stays_within(desk: Desk, entry: Queued, target: int, config: SchedulingConf
     instance = desk.instance
     if target >= instance.capacity_tokens:
         return False
-    if not any(use.name == entry.request.slo_class and use.running + use.waiting for use in instance.classes):
+    if not hosts(instance, entry.request.slo_class):
         return False
     usable = instance.capacity_tokens * (1.0 - config.dispatch.watermark_share)
     return usable - desk.room + entry.tokens <= target
