@@ -107,6 +107,7 @@ MATRIX: Final[dict[str, Row]] = {
     "what-if-cancel": {"post": act(scopes.POLICIES)},
     "migrations": {"get": LOOK, "post": act(scopes.FLEET)},
     "migration": {"get": LOOK},
+    "migration-summary": {"get": LOOK},
     "operations": {"get": LOOK},
     "operation": {"get": LOOK},
     "rounds": {"get": LOOK},

@@ -100,6 +100,7 @@ FLEET = [
 
 SCHEDULING = [
     path("migrations", migrations.Migrations.as_view(), name="migrations"),
+    path("migrations/summary", migrations.MigrationSummary.as_view(), name="migration-summary"),
     path("migrations/<name:migration_id>", migrations.MigrationDetail.as_view(), name="migration"),
     path("rounds", migrations.Rounds.as_view(), name="rounds"),
     path("rounds/<number:round_id>", migrations.RoundDetail.as_view(), name="round"),

@@ -294,6 +294,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"expires": 25.0, "queue": "jobs"},
     },
+    "temporary-policies": {
+        "task": "controlplane.rebalancing.tasks.end_temporary_policies",
+        "schedule": 5.0,
+        "options": {"expires": 4.0, "queue": "jobs"},
+    },
     "history": {
         "task": "controlplane.rebalancing.tasks.record_history",
         "schedule": 10.0,

@@ -38,6 +38,8 @@ class PolicyVersion(models.Model):
     activated_by = models.CharField(max_length=150, blank=True)
     previous = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     """Active before this one was activated: where a rollback leads."""
+    active_until = models.DateTimeField(null=True, blank=True)
+    """Activated for a time only: then what was active before is active again."""
 
     class Meta:
         ordering = ["pool", "-version"]
@@ -128,7 +130,8 @@ class RequestMigration(models.Model):
         ABORTED = "aborted"
         REFUSED = "refused"
 
-    FINAL_STATES = frozenset({State.DONE, State.ABORTED, State.REFUSED})
+    STOPPED_STATES = frozenset({State.ABORTED, State.REFUSED})
+    FINAL_STATES = frozenset({State.DONE, *STOPPED_STATES})
 
     migration_id = models.CharField(max_length=80, unique=True)
     request_id = models.CharField(max_length=160)

@@ -110,6 +110,12 @@ def delete_expired_history() -> None:
 
 
 @shared_task(ignore_result=True)
+def end_temporary_policies() -> int:
+    """Take back policies whose time is over. Sent every 5 s."""
+    return services.end_temporary_policies(now=timezone.now())
+
+
+@shared_task(ignore_result=True)
 def record_history() -> None:
     """How pools and classes fare, for charts. Sent every 10 s."""
     now = timezone.now()

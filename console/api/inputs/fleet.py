@@ -75,6 +75,17 @@ class PolicyConfig(Reason):
         return attrs
 
 
+class Activation(Reason):
+    for_s = serializers.IntegerField(
+        min_value=60,
+        max_value=86_400,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Seconds after which what was active before comes back by itself; null: it stays.",
+    )
+
+
 class OfPool(Reason):
     pool = serializers.CharField(max_length=63, required=False)
 

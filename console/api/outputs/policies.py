@@ -18,7 +18,7 @@ class PolicyOutput(serializers.ModelSerializer[PolicyVersion]):
     class Meta:
         model = PolicyVersion
         fields = ("id", "pool", "version", "config", "active", "comment", "created_by", "created_at",
-                  "activated_at", "activated_by", "previous")  # fmt: skip
+                  "activated_at", "activated_by", "active_until", "previous")  # fmt: skip
 
 
 class PolicyCheckOutput(Shape):

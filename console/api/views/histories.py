@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,6 +14,7 @@ from rest_framework.response import Response
 from console.api.listing import check_parameters
 from console.api.outputs import Shape, number, time, whole
 from console.api.schema import contract
+from console.api.spans import span
 from console.api.views.console_view import ConsoleView
 from console.api.views.pools import find_pool
 from controlplane.records import history
@@ -26,7 +25,6 @@ QUERY = {
     "until": "RFC 3339; now by default.",
     "points": "At most so many, 300 by default, 2,000 at most.",
 }
-LONGEST = timedelta(days=400)
 
 
 class PoolPoint(Shape):
@@ -94,26 +92,9 @@ def _answer(
     request: Request, point: type[serializers.Serializer[Any]], read: Callable[..., list[dict[str, Any]]]
 ) -> Response:
     check_parameters(request, frozenset(QUERY))
-    now = timezone.now()
-    until = _moment(request, "until", now)
-    since = _moment(request, "since", until - timedelta(minutes=15))
-    if not timedelta(0) < until - since <= LONGEST:
-        raise exceptions.ValidationError({"since": f"must be before until, at most {LONGEST.days} days"})
+    since, until = span(request, default=timedelta(minutes=15))
     raw = request.query_params.get("points", "300")
     if not raw.isascii() or not raw.isdigit() or len(raw) > 4 or not 1 <= int(raw) <= 2000:
         raise exceptions.ValidationError({"points": "must be a whole number from 1 to 2000"})
     found = read(since=since, until=until, points=int(raw))
     return Response({"since": since, "until": until, "results": point(found, many=True).data})
-
-
-def _moment(request: Request, name: str, default: datetime) -> datetime:
-    raw = request.query_params.get(name)
-    if not raw:
-        return default
-    try:
-        found = parse_datetime(raw)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None or not 1971 <= found.year <= 9000:
-        raise exceptions.ValidationError({name: "must be an RFC 3339 time, as 2026-11-21T03:00:00Z"})
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import django_filters
@@ -14,7 +15,7 @@ from rest_framework.response import Response
 
 from console.api.filters import Choice, Flag, Moment, WholeNumber, Word
 from console.api.inputs import MoveRequest
-from console.api.listing import Listing
+from console.api.listing import Listing, check_parameters, filtered
 from console.api.outputs.fleet import (
     ExplanationOutput,
     MigrationDryRun,
@@ -23,15 +24,26 @@ from console.api.outputs.fleet import (
     RoundDetailOutput,
     RoundOutput,
 )
+from console.api.outputs.migrations import MigrationSummaryOutput
 from console.api.schema import contract
+from console.api.spans import span
 from console.api.views.console_view import ConsoleView, actor_of, checked
+from controlplane.fleet.selectors import instances
 from controlplane.rebalancing import explanations, selectors
+from controlplane.rebalancing.migration_summary import summarise_migrations
 from controlplane.rebalancing.models import RebalanceRound, RequestMigration
 from controlplane.rebalancing.services import check_move, request_migration
+
+NARROWING = (
+    "state", "pool", "done", "instance", "source", "destination", "tenant", "slo_class", "rule",
+)  # fmt: skip
+SPAN = {"since": "RFC 3339; a day before until by default.", "until": "RFC 3339; now by default."}
 
 
 class MigrationFilters(django_filters.FilterSet):
     state = Choice(choices=RequestMigration.State.choices)
+    pool = Word(method="by_pool", help_text="Of instances of this pool.")
+    done = Flag(method="by_done", help_text="Only those that arrived, or only those that were stopped.")
     final = Flag(method="by_final", help_text="Only those that ended, or only those under way.")
     instance = Word(method="by_instance", help_text="Source or destination.")
     source = Word()
@@ -47,6 +59,13 @@ class MigrationFilters(django_filters.FilterSet):
     def by_final(self, rows: QuerySet[RequestMigration], name: str, value: bool | None) -> Any:
         final = Q(state__in=RequestMigration.FINAL_STATES)
         return rows if value is None else rows.filter(final if value else ~final)
+
+    def by_pool(self, rows: QuerySet[RequestMigration], name: str, value: str) -> Any:
+        return rows.filter(source__in=instances().filter(pool__name=value).values("instance_id"))
+
+    def by_done(self, rows: QuerySet[RequestMigration], name: str, value: bool | None) -> Any:
+        done, stopped = RequestMigration.State.DONE, [*RequestMigration.STOPPED_STATES]
+        return rows if value is None else rows.filter(state__in=[done] if value else stopped)
 
     def by_instance(self, rows: QuerySet[RequestMigration], name: str, value: str) -> Any:
         return rows.filter(Q(source=value) | Q(destination=value))
@@ -80,6 +99,19 @@ class Migrations(ConsoleView):
             return Response(MigrationDryRun(check_move(**names)).data)
         row = request_migration(**names, actor=actor_of(request), reason=given["reason"])
         return Response(MigrationWished(row).data, status=202)
+
+
+class MigrationSummary(ConsoleView):
+    """Migrations that began in a span of time, counted by pair, rule and reason, with their pauses."""
+
+    listing = Listing(output=MigrationOutput, ordering={"id": "id"}, default="-id", filters=MigrationFilters)
+
+    @contract(answer=MigrationSummaryOutput, query={**SPAN, **dict.fromkeys(NARROWING, "As in /migrations.")})
+    def get(self, request: Request) -> Response:
+        check_parameters(request, frozenset({*SPAN, *NARROWING}))
+        since, until = span(request, default=timedelta(days=1))
+        rows = filtered(selectors.migrations(), self.listing, request)
+        return Response(summarise_migrations(rows, since=since, until=until))
 
 
 class MigrationDetail(ConsoleView):

@@ -12,8 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from console.api.filters import Flag, WholeNumber, Word
-from console.api.inputs import Reason
-from console.api.inputs.fleet import OfPool, PolicyConfig
+from console.api.inputs.fleet import Activation, OfPool, PolicyConfig
 from console.api.listing import Listing
 from console.api.matching import unchanged, with_etag
 from console.api.outputs.policies import (
@@ -89,13 +88,13 @@ class PolicyYaml(ConsoleView):
 class PolicyActivate(ConsoleView):
     """Let the loop decide by this version from its next tick on."""
 
-    @contract(body=Reason, answer=PolicyOutput, if_match=True)
+    @contract(body=Activation, answer=PolicyOutput, if_match=True)
     def post(self, request: Request, policy_id: int) -> Response:
-        """If-Match is the version's ETag: what was read is what is activated."""
-        given = checked(Reason, request)
+        """If-Match is the version's ETag: what was read is what is activated; ``for_s``: for a time only."""
+        given = checked(Activation, request)
         rows = PolicyVersion.objects.all()
         with unchanged(request, rows, _state, pk=policy_id) as row:
-            services.activate_policy_version(version=row, actor=actor_of(request), reason=given["reason"])
+            services.activate_policy_version(version=row, actor=actor_of(request), **given)
         return answered(find_policy(policy_id))
 
 
@@ -179,4 +178,5 @@ def answered(row: PolicyVersion, status: int = 200) -> Response:
 
 
 def _state(row: PolicyVersion) -> dict[str, Any]:
-    return {"id": row.pk, "version": row.version, "config": row.config, "active": row.active}
+    return {"id": row.pk, "version": row.version, "config": row.config, "active": row.active,
+            "active_until": row.active_until}  # fmt: skip

@@ -23,6 +23,7 @@ from controlplane.rebalancing.services.policies import (
     check_policy,
     create_policy_version,
     diff_policies,
+    end_temporary_policies,
     rollback_policy,
 )
 from controlplane.rebalancing.services.policy_files import export_policy, import_policy
@@ -73,6 +74,7 @@ __all__ = [
     "delete_trace",
     "delete_traces_before",
     "diff_policies",
+    "end_temporary_policies",
     "export_policy",
     "import_policy",
     "keep_outcomes_cursor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -85,12 +86,20 @@ def create_policy_version(
 
 
 @transaction.atomic
-def activate_policy_version(*, version: PolicyVersion, actor: str, reason: str = "") -> PolicyVersion:
-    """From the next tick on the pool is scheduled by this version; nothing is restarted."""
+def activate_policy_version(
+    *, version: PolicyVersion, actor: str, reason: str = "", for_s: int | None = None
+) -> PolicyVersion:
+    """From the next tick on the pool is scheduled by this version; nothing is restarted.
+
+    With ``for_s`` only for so many seconds: :func:`end_temporary_policies` then brings back what was
+    active before. Without it, what is active for a time stays.
+    """
     before = _active(version.pool)
     if before is not None and before.pk != version.pk:
-        version.previous = before
-    return _switch(version, before, actor, reason, "policy.activate")
+        # What is active for a time only is nothing to come back to.
+        version.previous = before.previous if before.active_until else before
+    until = None if for_s is None else timezone.now() + timedelta(seconds=for_s)
+    return _switch(version, before, actor, reason, "policy.activate", until)
 
 
 @transaction.atomic
@@ -107,6 +116,31 @@ def rollback_policy(*, pool: Pool, actor: str, reason: str = "") -> PolicyVersio
     return _switch(before.previous, before, actor, reason, "policy.rollback")
 
 
+def end_temporary_policies(*, now: datetime) -> int:
+    """Bring back what was active before those whose time is over; without any, the recommended numbers."""
+    ended = 0
+    for pool in Pool.objects.filter(policy_versions__active=True, policy_versions__active_until__lte=now):
+        with transaction.atomic():
+            before = _active(pool)
+            if before is not None and before.active_until is not None and before.active_until <= now:
+                _end(before)
+                ended += 1
+    return ended
+
+
+def _end(before: PolicyVersion) -> None:
+    reason = f"version {before.version} was activated for a time, which is over"
+    if before.previous is not None:
+        _switch(before.previous, before, "system:policy", reason, "policy.expire")
+        return
+    before.active = False
+    before.save(update_fields=["active"])
+    version = before.version
+    _audit(
+        "policy.expire", before, "system:policy", reason, before={"active": version}, after={"active": None}
+    )
+
+
 def _active(pool: Pool) -> PolicyVersion | None:
     """Locks the pool first, so that two activations come one after the other."""
     Pool.objects.select_for_update().get(pk=pool.pk)
@@ -114,12 +148,17 @@ def _active(pool: Pool) -> PolicyVersion | None:
 
 
 def _switch(
-    version: PolicyVersion, before: PolicyVersion | None, actor: str, reason: str, action: str
+    version: PolicyVersion,
+    before: PolicyVersion | None,
+    actor: str,
+    reason: str,
+    action: str,
+    until: datetime | None = None,
 ) -> PolicyVersion:
     PolicyVersion.objects.filter(pool=version.pool, active=True).update(active=False)
     version.active = True
-    version.activated_at, version.activated_by = timezone.now(), actor
-    version.save(update_fields=["active", "activated_at", "activated_by", "previous"])
+    version.activated_at, version.activated_by, version.active_until = timezone.now(), actor, until
+    version.save(update_fields=["active", "activated_at", "activated_by", "active_until", "previous"])
     publish(
         PolicyChanged.of(
             at=version.activated_at,
@@ -137,7 +176,7 @@ def _switch(
         actor,
         reason,
         before={"active": before.version if before else None},
-        after={"active": version.version},
+        after={"active": version.version, **({"until": until.isoformat()} if until else {})},
     )
     return version
 

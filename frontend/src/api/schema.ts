@@ -615,6 +615,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/migrations/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Migrations that began in a span of time, counted by pair, rule and reason, with their pauses. */
+        get: operations["migration-summary-get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/operations": {
         parameters: {
             query?: never;
@@ -750,7 +767,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** @description If-Match is the version's ETag: what was read is what is activated. */
+        /** @description If-Match is the version's ETag: what was read is what is activated; ``for_s``: for a time only. */
         post: operations["policy-activate-post"];
         delete?: never;
         options?: never;
@@ -1725,6 +1742,13 @@ export interface components {
     schemas: {
         /** @enum {string} */
         ActionEnum: "up" | "down" | "cancel_down" | "drain" | "hold" | "resume";
+        /** @description Every write may say why; it is kept in the audit list. ``reason`` is the older name of it. */
+        Activation: {
+            change_reason?: string;
+            reason?: string;
+            /** @description Seconds after which what was active before comes back by itself; null: it stays. */
+            for_s?: number | null;
+        };
         /** @enum {string} */
         AlertKindEnum: "slo_burn_rate" | "instance_stale" | "instance_unhealthy" | "no_ready_instance" | "queue_time" | "preemption_storm" | "fragmentation" | "loop_not_leading" | "quota_near";
         AlertOutput: {
@@ -2019,6 +2043,17 @@ export interface components {
             digest: string;
             /** @default true */
             dry_run: boolean;
+        };
+        /** @description Pauses of the newest moves that were done, in milliseconds; null where none was. */
+        DowntimesOutput: {
+            /** Format: double */
+            p50: number | null;
+            /** Format: double */
+            p99: number | null;
+            /** Format: double */
+            max: number | null;
+            /** @description Newest first, 2,000 at most. */
+            values_ms: number[];
         };
         /** @description Every write may say why; it is kept in the audit list. ``reason`` is the older name of it. */
         Draining: {
@@ -2463,6 +2498,32 @@ export interface components {
         };
         /** @enum {string} */
         MigrationStateEnum: "requested" | "commanded" | "reserving" | "copying" | "freezing" | "committed" | "in_doubt" | "done" | "aborted" | "refused";
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        MigrationSummaryOutput: {
+            /** Format: date-time */
+            since: string;
+            /** Format: date-time */
+            until: string;
+            total: number;
+            done: number;
+            /** @description Aborted or refused; the others are under way. */
+            stopped: number;
+            tokens_moved: number;
+            /** @description Copied by those that downtimes and bytes are read from. */
+            bytes: number;
+            /** @description Newest done moves that downtimes and bytes are read from, 10,000 at most. */
+            sampled: number;
+            downtime_ms: components["schemas"]["DowntimesOutput"];
+            /** @description Most moves first, 200 at most. */
+            pairs: components["schemas"]["PairOutput"][];
+            rules: components["schemas"]["RuleCountOutput"][];
+            /** @description Most first, 50 at most. */
+            reasons: components["schemas"]["ReasonCountOutput"][];
+        };
         /** @description A request's migration with its stages; the same fields as on the live socket. */
         MigrationWished: {
             id: string;
@@ -2727,6 +2788,23 @@ export interface components {
         };
         /** @enum {string} */
         OperationStateEnum: "running" | "succeeded" | "failed" | "cancelled";
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        PairOutput: {
+            source: string;
+            destination: string;
+            total: number;
+            done: number;
+            stopped: number;
+            tokens_moved: number;
+            /** Format: double */
+            downtime_p50_ms: number | null;
+            /** Format: double */
+            downtime_p99_ms: number | null;
+        };
         /** @description Every write may say why; it is kept in the audit list. ``reason`` is the older name of it. */
         PatchedClassChange: {
             change_reason?: string;
@@ -2906,6 +2984,8 @@ export interface components {
             /** Format: date-time */
             activated_at?: string | null;
             activated_by?: string;
+            /** Format: date-time */
+            active_until?: string | null;
             previous?: number | null;
         };
         PolicyPage: {
@@ -3066,6 +3146,11 @@ export interface components {
         Reason: {
             change_reason?: string;
             reason?: string;
+        };
+        /** @description Why moves were stopped; numbers and names in reasons are left out, so that like counts with like. */
+        ReasonCountOutput: {
+            reason: string;
+            total: number;
         };
         /** @description What finished in the last 15 minutes. */
         RecentUsage: {
@@ -3274,6 +3359,17 @@ export interface components {
             next: string | null;
             previous: string | null;
             results: components["schemas"]["RoundOutput"][];
+        };
+        /**
+         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
+         *
+         *     A subclass may make the dict from a row in ``shape``.
+         */
+        RuleCountOutput: {
+            rule: string;
+            total: number;
+            done: number;
+            stopped: number;
         };
         RuleOutput: {
             name: string;
@@ -7600,6 +7696,8 @@ export interface operations {
                 /** @description From next or previous of an earlier page. */
                 cursor?: string;
                 destination?: string;
+                /** @description Only those that arrived, or only those that were stopped. */
+                done?: boolean;
                 /** @description All as a file. */
                 export?: "csv" | "json";
                 /** @description Only these fields, comma-separated. */
@@ -7612,6 +7710,8 @@ export interface operations {
                 limit?: number;
                 /** @description One of id, started_at, tokens_moved; with - before it backwards. */
                 ordering?: string;
+                /** @description Of instances of this pool. */
+                pool?: string;
                 /** @description Words that must all occur in request_id, source, destination, reason, why, tenant. */
                 q?: string;
                 request_id?: string;
@@ -7841,6 +7941,93 @@ export interface operations {
             };
             /** @description There is no such thing, or not for this caller. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only JSON is offered. */
+            406: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Redis or the database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "migration-summary-get": {
+        parameters: {
+            query?: {
+                /** @description As in /migrations. */
+                destination?: string;
+                /** @description As in /migrations. */
+                done?: string;
+                /** @description As in /migrations. */
+                instance?: string;
+                /** @description As in /migrations. */
+                pool?: string;
+                /** @description As in /migrations. */
+                rule?: string;
+                /** @description RFC 3339; a day before until by default. */
+                since?: string;
+                /** @description As in /migrations. */
+                slo_class?: string;
+                /** @description As in /migrations. */
+                source?: string;
+                /** @description As in /migrations. */
+                state?: string;
+                /** @description As in /migrations. */
+                tenant?: string;
+                /** @description RFC 3339; now by default. */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MigrationSummaryOutput"];
+                };
+            };
+            /** @description The request is not valid; errors[] names the fields. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nobody is signed in, or the token is unknown, expired or revoked. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8832,7 +9019,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["Reason"];
+                "application/json": components["schemas"]["Activation"];
             };
         };
         responses: {
@@ -15015,6 +15202,15 @@ export interface operations {
             };
             /** @description The caller's role or scope does not suffice, or the CSRF token is missing. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or not for this caller. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -89,6 +89,7 @@ CALLS: dict[tuple[str, str], Call] = {
     ("operation", "get"): Call("operations/op-1", None, 404),
     ("migrations", "get"): Call("migrations"),
     ("migrations", "post"): Call("migrations", MOVE, 202),
+    ("migration-summary", "get"): Call("migrations/summary"),
     ("migration", "get"): Call("migrations/m-1", None, 404),
     ("rounds", "get"): Call("rounds"),
     ("round", "get"): Call("rounds/1", None, 404),

@@ -115,3 +115,18 @@ def test_a_move_without_a_field_names_it(as_role, field):
     answer = wish(as_role("operator"), **{field: ""})
     assert answer.status_code == 400
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+def test_moves_can_be_counted_for_a_span_of_one_pool(as_role):
+    for number in (1, 2):
+        move(number)
+    move(3, source="elsewhere-1")
+    client = as_role("viewer")
+    span = "since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z"
+    found = client.get(f"/api/v1/migrations/summary?{span}&pool=main&done=true").json()
+    assert (found["total"], found["pairs"][0]["total"]) == (2, 2)
+    assert client.get(f"/api/v1/migrations/summary?{span}").json()["total"] == 3
+    refused = client.get("/api/v1/migrations/summary?since=2026-03-02T00:00:00Z&until=2026-03-01T00:00:00Z")
+    assert refused.json()["errors"][0]["field"] == "since"
+    unknown = client.get("/api/v1/migrations/summary?limit=5")
+    assert unknown.json()["errors"][0]["field"] == "limit"

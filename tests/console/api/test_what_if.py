@@ -144,3 +144,23 @@ def test_activation_needs_the_version_that_was_read_and_can_be_rolled_back(live_
     assert (back.status_code, back.json()["id"]) == (200, first)
     changes = client.get(f"/api/v1/policies/{second}/diff").json()["changes"]
     assert {"path": "policy", "before": "llumnix", "after": "llumdeck"} in changes
+
+
+@pytest.mark.parametrize(
+    ("for_s", "status"), [(600, 200), (5, 400), (10**9, 400), ("soon", 400), (None, 200)]
+)
+def test_a_policy_can_be_activated_for_a_time(live_redis, as_role, for_s, status):
+    client = as_role("operator")
+    body = {"config": {"policy": "llumnix"}}
+    number = client.post("/api/v1/policies", body, content_type="application/json").json()["id"]
+    answer = client.post(
+        f"/api/v1/policies/{number}/activate",
+        {"for_s": for_s},
+        content_type="application/json",
+        headers={"If-Match": "*"},
+    )
+    assert answer.status_code == status
+    if status == 200:
+        assert bool(answer.json()["active_until"]) is bool(for_s)
+    else:
+        assert answer.json()["errors"][0]["field"] == "for_s"

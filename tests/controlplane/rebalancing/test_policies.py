@@ -172,3 +172,46 @@ def test_a_preview_asks_the_same_core_on_the_live_snapshot(live_redis, chat_pool
     }
     json.dumps(preview)
     assert not PolicyVersion.objects.exists()
+
+
+# --------------------------------------------------------------- for a time only
+
+
+def test_what_is_activated_for_a_time_gives_way_to_what_was_before(chat_pool):
+    first, second = made(chat_pool, policy="llumdeck"), made(chat_pool, policy="llumnix")
+    services.activate_policy_version(version=first, actor="ann")
+    services.activate_policy_version(version=second, actor="ann", for_s=600)
+    now = PolicyVersion.objects.get(pk=second.pk).activated_at
+    assert services.end_temporary_policies(now=now + timedelta(seconds=599)) == 0
+    assert active(chat_pool) == 2
+    assert services.end_temporary_policies(now=now + timedelta(seconds=601)) == 1
+    assert active(chat_pool) == 1
+    assert selectors.active_policy("chat").active_until is None
+    entry = AuditEntry.objects.filter(action="policy.expire").get()
+    assert (entry.actor, entry.before, entry.after) == ("system:policy", {"active": 2}, {"active": 1})
+    assert services.end_temporary_policies(now=now + timedelta(days=1)) == 0
+
+
+def test_two_in_a_row_for_a_time_lead_back_to_the_one_that_stays(chat_pool):
+    first, second, third = (made(chat_pool, policy=name) for name in ("llumdeck", "llumnix", "round_robin"))
+    services.activate_policy_version(version=first, actor="ann")
+    services.activate_policy_version(version=second, actor="ann", for_s=60)
+    services.activate_policy_version(version=third, actor="ann", for_s=60)
+    services.end_temporary_policies(now=NOW + timedelta(days=3650))
+    assert active(chat_pool) == 1
+
+
+def test_what_is_active_for_a_time_stays_when_it_is_activated_again(chat_pool):
+    first, second = made(chat_pool, policy="llumdeck"), made(chat_pool, policy="llumnix")
+    services.activate_policy_version(version=first, actor="ann")
+    services.activate_policy_version(version=second, actor="ann", for_s=60)
+    services.activate_policy_version(version=second, actor="ann")
+    assert services.end_temporary_policies(now=NOW + timedelta(days=3650)) == 0
+    assert active(chat_pool) == 2
+    assert services.rollback_policy(pool=chat_pool, actor="ann").version == 1
+
+
+def test_where_nothing_was_active_the_recommended_numbers_come_back(chat_pool):
+    services.activate_policy_version(version=made(chat_pool, policy="llumnix"), actor="ann", for_s=60)
+    assert services.end_temporary_policies(now=NOW + timedelta(days=3650)) == 1
+    assert selectors.active_policy("chat") is None

@@ -35,7 +35,7 @@ PARAMETERS = {
 class Usage(ConsoleView):
     """Requests and tokens by day, tenant, key, class or model; an owner sees their own tenants."""
 
-    @contract(answer=UsageOutput, query=PARAMETERS)
+    @contract(answer=UsageOutput, query=PARAMETERS, problems=(404,))
     def get(self, request: Request) -> Any:
         check_parameters(request, frozenset(PARAMETERS))
         asked = request.query_params
