@@ -7,18 +7,20 @@ which it closes when the answer is over.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.gateway.abuse import AbuseLog
 from controlplane.gateway.envelope import Envelope, RefusedError
 from controlplane.gateway.errors import ApiError
+from controlplane.gateway.heading import Heading
 from controlplane.gateway.keys import KeyCache
-from controlplane.gateway.limits import refusals, terms
+from controlplane.gateway.limits import refusals
+from controlplane.gateway.limits import terms as limit_terms
 from controlplane.gateway.limits.book import Demand, LimitBook, Shortage
 from controlplane.gateway.limits.refusals import Headers
 from controlplane.gateway.limits.terms import Needs
-from controlplane.tenancy.types import KeyIdentity, LimitTerms
+from controlplane.tenancy.types import ClassTerms, KeyIdentity, LimitTerms
 from engine_agents.vllm_engine.frontend_port import Scope
 
 SCOPES = {
@@ -30,9 +32,9 @@ SCOPES = {
 """What a key must be allowed for a path; ``inference`` for all others."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
-    """Whom a request is served for, and as what."""
+    """Whom a request is served for, and as what. Never changed, only replaced."""
 
     identity: KeyIdentity
     asked_class: str
@@ -49,7 +51,8 @@ class Caller:
     @property
     def limits(self) -> tuple[LimitTerms, ...]:
         """That bind this request."""
-        return terms.binding(self.identity.limits, self.slo_class)
+        limits = self.identity.limits
+        return limit_terms.binding(limits, self.slo_class) if limits else ()
 
     @property
     def tier(self) -> str:
@@ -75,9 +78,7 @@ def caller_for(identity: KeyIdentity, service_tier: str, priority: int = 0) -> C
     there; below zero it would go up, and does nothing.
     """
     rules = identity.class_rules
-    asked = next(
-        (name for name, rule in rules.items() if service_tier and rule.service_tier == service_tier), ""
-    )
+    asked = _class_of(service_tier, rules) if service_tier else ""
     served = _allowed(identity, rules[asked].rank) if asked else identity.slo_class
     rule = "default"
     if asked:
@@ -87,8 +88,14 @@ def caller_for(identity: KeyIdentity, service_tier: str, priority: int = 0) -> C
     if priority > 0 and served in rules:
         lower = _allowed(identity, rules[served].rank + priority)
         served, rule = (lower, "priority") if lower != served else (served, rule)
-    rank = rules[served].rank if served in rules else 1
+    terms = rules.get(served)
+    rank = terms.rank if terms is not None else 1
     return Caller(identity, asked, served, rank, rule, service_tier, priority)
+
+
+def _class_of(service_tier: str, rules: Mapping[str, ClassTerms]) -> str:
+    """Empty where no class carries that name."""
+    return next((name for name, rule in rules.items() if rule.service_tier == service_tier), "")
 
 
 def _allowed(identity: KeyIdentity, rank: int) -> str:
@@ -129,8 +136,9 @@ class Ticket:
         self.headers: Headers = [
             (b"x-slo-class", caller.slo_class.encode()),
             (b"x-service-tier", caller.tier.encode()),
-            *refusals.rate_headers(demands, book),
         ]
+        if demands:
+            self.headers += refusals.rate_headers(demands, book)
 
     def note_tokens(self, prompt_tokens: int, output_tokens: int) -> None:
         """A request of this call is over; may come after ``close()``."""
@@ -166,9 +174,11 @@ class Admission:
         """Requests that wait at the gate for a slot."""
         return sum(self._at_gate.values())
 
-    async def identify(self, scope: Scope) -> KeyIdentity:
+    async def identify(self, scope: Scope, heading: Heading) -> KeyIdentity:
         """Raises :class:`RefusedError` (401, 403, 503)."""
-        identity = await self._keys.authenticate(scope)
+        identity = self._keys.authenticate_known(scope, heading)
+        if identity is None:
+            identity = await self._keys.authenticate(scope, heading)
         needed = SCOPES.get(scope["path"], "inference")
         if needed not in identity.scopes:
             raise RefusedError(scope_missing(needed))
@@ -190,7 +200,7 @@ class Admission:
         limits = caller.limits
         if not limits:
             return Ticket(caller, self._book, (), 0.0)
-        needs = terms.needs(limits, envelope)
+        needs = limit_terms.needs(limits, envelope)
         arrived_s = self._clock()
         short = await self._take(needs)
         if short is not None:

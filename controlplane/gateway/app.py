@@ -9,8 +9,6 @@ outputs are logged.
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,6 +17,7 @@ from controlplane.gateway import errors, metrics, operator
 from controlplane.gateway.admission import Admission, Caller
 from controlplane.gateway.body import ClientGoneError, read_body, replay
 from controlplane.gateway.envelope import Envelope, RefusedError, read_envelope
+from controlplane.gateway.heading import Heading
 from controlplane.gateway.live_requests import Call, current_call
 from controlplane.gateway.reply import Headers, Reply, StreamCare
 from engine_agents.vllm_engine.frontend_port import AsgiApp, Receive, Scope, Send
@@ -37,22 +36,6 @@ ROUTES: dict[str, str] = {
 }
 """Of vLLM's app; its other routes are for whoever runs it, not for tenants."""
 METRICS_PATH = "/metrics"
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,100}")
-TRACE_ID = re.compile(rb"[0-9a-f]{32}")
-TRACE_PARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
-WITHHELD_HEADERS = frozenset(
-    {
-        b"authorization",
-        b"cookie",
-        b"x-vllm-priority",
-        b"x-data-parallel-rank",
-        b"x-request-id",
-        b"traceparent",
-        b"tracestate",
-        b"endpoint-load-metrics-format",
-    }
-)
-"""Not passed on: secrets, and what only the operator may say."""
 
 SHAPE_ERRORS = (AttributeError, TypeError, LookupError, ValueError, OverflowError, RecursionError)
 """What reading a body of an unforeseen shape ends in."""
@@ -90,15 +73,16 @@ class Door:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        http_id = _request_id(scope["headers"])
-        reply = Reply(send, http_id, scope, [(b"traceparent", _trace_parent(scope["headers"], http_id))])
+        heading = Heading(scope["headers"])
+        http_id = heading.http_id
+        reply = Reply(send, http_id, scope, [(b"traceparent", heading.trace_parent)])
         try:
             if scope["path"] == "/health":
                 await reply.json(*self._health_answer())
             elif scope["path"] in (operator.PATH, METRICS_PATH):
                 await self._operator(scope, reply)
             else:
-                await self._serve(scope, receive, reply, http_id)
+                await self._serve(scope, receive, reply, heading)
         except RefusedError as refused:
             await reply.error(refused.error)
         except ClientGoneError:
@@ -123,7 +107,7 @@ class Door:
 
     async def _check_input(self, envelope: Envelope) -> None:
         """Many items are looked at a few at a time: vLLM's own check tries every form on each of them."""
-        if envelope.input_items and self.input_problem is not None:
+        if self.input_problem is not None:
             problem = await self.input_problem(envelope.input_items)
             if problem:
                 raise RefusedError(errors.out_of_range("input", problem))
@@ -132,26 +116,27 @@ class Door:
         health = self._health()
         return (200 if health.get("status") == "ok" else 503), health
 
-    async def _serve(self, scope: Scope, receive: Receive, reply: Reply, http_id: str) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, reply: Reply, heading: Heading) -> None:
         arrived_s, arrived_at = self._clock(), self._wall()
         _check_route(scope["path"], scope["method"])
-        identity = await self._admission.identify(scope)
+        identity = await self._admission.identify(scope, heading)
         if self.inner is None:
             raise RefusedError(errors.STARTING)
         envelope: Envelope | None = None
         if scope["method"] == "POST":
-            body = await read_body(scope["headers"], receive)
+            body = await read_body(heading.content_length, receive)
             envelope = read_envelope(body)
-            await self._check_input(envelope)
+            if envelope.input_items:
+                await self._check_input(envelope)
             receive = replay(body, receive)
         ticket = await self._admission.admit(identity, envelope)
         reply.headers.extend(ticket.headers)
         reply.tier = ticket.caller.tier.encode()
-        reply.call = Call(http_id, ticket.caller, arrived_s, arrived_at, ticket)
+        reply.call = Call(heading.http_id, ticket.caller, arrived_s, arrived_at, ticket)
         token = current_call.set(reply.call)
         self.care.add(reply)
         try:
-            await self.inner(_inner_scope(scope, ticket.caller, http_id), receive, reply.pass_on)
+            await self.inner(_inner_scope(scope, heading, ticket.caller), receive, reply.pass_on)
         finally:
             self.care.discard(reply)
             current_call.reset(token)
@@ -166,31 +151,10 @@ def _check_route(path: str, method: str) -> None:
         raise RefusedError(errors.method_not_allowed(allowed))
 
 
-def _request_id(headers: Headers) -> str:
-    """The client's ``X-Request-ID`` where it is harmless, else a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return value.decode()
-    return secrets.token_hex(16)
-
-
-def _trace_parent(headers: Headers, http_id: str) -> bytes:
-    """W3C trace context of the answer: the client's trace where it sent one, else one of the request's id."""
-    span = secrets.token_hex(8).encode()
-    for name, value in headers:
-        if name == b"traceparent":
-            given = TRACE_PARENT.fullmatch(value)
-            if given is not None:
-                return b"00-%s-%s-%s" % (given[1], span, given[2])
-    own = http_id.encode()
-    trace = own if TRACE_ID.fullmatch(own) else secrets.token_hex(16).encode()
-    return b"00-%s-%s-01" % (trace, span)
-
-
-def _inner_scope(scope: Scope, caller: Caller, http_id: str) -> Scope:
-    headers = [pair for pair in scope["headers"] if pair[0] not in WITHHELD_HEADERS]
-    headers.append((b"x-vllm-priority", str(caller.rank).encode()))
-    headers.append((b"x-request-id", http_id.encode()))
+def _inner_scope(scope: Scope, heading: Heading, caller: Caller) -> Scope:
+    headers = heading.passed
+    headers.append((b"x-vllm-priority", b"%d" % caller.rank))
+    headers.append((b"x-request-id", heading.http_id.encode()))
     return {**scope, "headers": headers, "state": {}}
 
 

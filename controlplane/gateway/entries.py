@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from engine_agents.messages import engine_id
-
 
 class TokenOutput(Protocol):
     """What the journal needs of an engine's output; vLLM's ``EngineCoreOutput`` fits."""
@@ -114,7 +112,5 @@ class Entry:
     instances: list[str] = field(default_factory=list)
     moves: int = 0
     recoveries: int = 0
-
-    @property
-    def engine_id(self) -> str:
-        return engine_id(self.request_id, self.owner)
+    engine_id: str = ""
+    """The owner's incarnation; empty without one."""

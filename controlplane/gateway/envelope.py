@@ -32,9 +32,12 @@ class RefusedError(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
-    """What of a body concerns the gateway; the rest is vLLM's."""
+    """What of a body concerns the gateway; the rest is vLLM's.
+
+    Not frozen, because a frozen one costs four times as much to build.
+    """
 
     service_tier: str = ""
     priority: int = 0
@@ -88,24 +91,41 @@ def read_envelope(body: bytes) -> Envelope:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RefusedError(errors.bad_json(_json_problem(error))) from None
     _check_form(body)
-    for name in ("n", "best_of"):
-        _check_choices(name, getattr(fields, name))
-    for name in ("stop", "bad_words"):
-        _check_words(name, getattr(fields, name))
-    _check_prompts(bytes(fields.prompt))
+    _check_bounds(fields)
+    tier, priority, choices = fields.service_tier, fields.priority, fields.n
+    return Envelope(
+        tier if isinstance(tier, str) else "",
+        0 if priority is None else _whole(priority) or 0,
+        _max_tokens(fields),
+        1 if choices is None else max(1, _whole(choices) or 1),
+        len(body),
+        () if fields.input is _NULL else _many_items(bytes(fields.input)),
+    )
+
+
+def _check_bounds(fields: _Fields) -> None:
+    """Of what is there: most bodies have none of these."""
+    if fields.n is not None:
+        _check_choices("n", fields.n)
+    if fields.best_of is not None:
+        _check_choices("best_of", fields.best_of)
+    if fields.stop is not None:
+        _check_words("stop", fields.stop)
+    if fields.bad_words is not None:
+        _check_words("bad_words", fields.bad_words)
+    if fields.prompt is not _NULL:
+        _check_prompts(bytes(fields.prompt))
     for name in ("tools", "response_format", "structured_outputs", "text"):
         raw = getattr(fields, name)
         if raw is not _NULL:
             _check_schema(name, bytes(raw))
-    asked = (fields.max_completion_tokens, fields.max_output_tokens, fields.max_tokens)
-    return Envelope(
-        service_tier=fields.service_tier if isinstance(fields.service_tier, str) else "",
-        priority=_whole(fields.priority) or 0,
-        max_tokens=next((number for each in asked if (number := _whole(each)) is not None), None),
-        choices=max(1, _whole(fields.n) or 1),
-        body_bytes=len(body),
-        input_items=_many_items(bytes(fields.input)) if fields.input is not _NULL else (),
-    )
+
+
+def _max_tokens(fields: _Fields) -> int | None:
+    for each in (fields.max_completion_tokens, fields.max_output_tokens, fields.max_tokens):
+        if each is not None and (number := _whole(each)) is not None:
+            return number
+    return None
 
 
 def _many_items(raw: bytes) -> tuple[Any, ...]:
@@ -168,8 +188,7 @@ def _check_schema(name: str, raw: bytes) -> None:
 
 def _check_prompts(raw: bytes) -> None:
     """A list of prompts is as many requests; a list of token ids is one."""
-    inner = raw[1:65].lstrip()
-    if not raw.startswith(b"[") or not inner.startswith((b'"', b"[", b"{")):
+    if not raw.startswith(b"[") or not raw[1:65].lstrip().startswith((b'"', b"[", b"{")):
         return
     count = len(_anything.decode(raw))
     if count > MAX_PROMPTS:

@@ -32,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
     max_connections = MAX_CONNECTIONS
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _head_is_due = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -46,13 +47,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_between_requests() and self._head_timer is None:
-            self._await_head()
+            self._next_head(data)
+            return
         if self._head_timer is not None:
             self._head_bytes += len(data)
         super().data_received(data)
         # Whatever came in one piece with the rest of the head is body and has limits of its own.
         if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(head_too_large(MAX_HEAD_BYTES))
+
+    def _next_head(self, data: bytes) -> None:
+        """The first piece of another request: it nearly always holds the whole head, and needs no timer."""
+        self._head_is_due = True
+        super().data_received(data)
+        if self._head_is_due and not self.transport.is_closing():
+            self._await_head()
+            self._head_bytes = len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(head_too_large(MAX_HEAD_BYTES))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -74,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(self.head_limit_s, self._head_too_slow)
 
     def _head_complete(self) -> None:
+        self._head_is_due = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

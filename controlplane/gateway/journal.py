@@ -375,11 +375,12 @@ class Journal:
         entry.owner, entry.owner_id, entry.owner_gone = dispatch, instance_id, False
         entry.fresh_owner = dispatch > 1
         entry.instances.append(instance_id)
+        entry.engine_id = engine_id(entry.request_id, dispatch)
         self._owners[entry.engine_id] = entry
 
     def _disown(self, entry: Entry) -> None:
         self._owners.pop(entry.engine_id, None)
-        entry.owner, entry.owner_id, entry.owner_gone = 0, "", False
+        entry.owner, entry.owner_id, entry.owner_gone, entry.engine_id = 0, "", False, ""
 
     def _unpend(self, entry: Entry) -> None:
         if entry.pending is not None:

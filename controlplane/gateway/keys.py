@@ -13,7 +13,7 @@ import hashlib
 import ipaddress
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,7 @@ from datetime import datetime
 from controlplane.gateway import errors
 from controlplane.gateway.envelope import RefusedError
 from controlplane.gateway.errors import ApiError
+from controlplane.gateway.heading import Heading
 from controlplane.tenancy.types import KeyIdentity, KeyUse, Network
 from engine_agents.vllm_engine.frontend_port import Scope
 
@@ -38,7 +39,6 @@ MAX_HOPS = 20
 KeyLookup = Callable[[str, datetime], KeyIdentity | None]
 """``controlplane.tenancy.selectors.authenticate_key``; may block, may raise."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Headers = Iterable[tuple[bytes, bytes]]
 
 KEY_IN_URL = ApiError(
     401,
@@ -70,31 +70,41 @@ class KeyCache:
         self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
         self._asking: dict[bytes, asyncio.Future[KeyIdentity | None]] = {}
         self._forgotten = 0
-        self._uses: dict[int, KeyUse] = {}
+        self._uses: dict[int, tuple[datetime, Address | None]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keys")
         self._strangers_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="unknown-keys")
         """Apart, so that a flood of guesses does not keep known keys from being asked again."""
         self._strangers = 0
 
-    async def authenticate(self, scope: Scope) -> KeyIdentity:
+    async def authenticate(self, scope: Scope, heading: Heading) -> KeyIdentity:
         """Who the request's key speaks for.
 
         Raises :class:`RefusedError`: 401; 403 from a network that the key is not for;
         503 while keys cannot be read.
         """
-        raw_key = bearer_key(scope["headers"], scope.get("query_string", b""))
-        identity = await self.identify(raw_key)
+        raw_key = bearer_key(heading, scope.get("query_string", b""))
+        return self._checked(await self.identify(raw_key), scope, heading)
+
+    def authenticate_known(self, scope: Scope, heading: Heading) -> KeyIdentity | None:
+        """:meth:`authenticate` where the answer is at hand; ``None`` where it must be asked for."""
+        raw_key = bearer_key(heading, scope.get("query_string", b""))
+        answer = self._answers.get(_digest(raw_key))
+        if answer is None or self._clock() - answer.at_s >= KEY_LIFETIME_S:
+            return None
+        return self._checked(answer.identity, scope, heading)
+
+    def _checked(self, identity: KeyIdentity | None, scope: Scope, heading: Heading) -> KeyIdentity:
         now = self._wall()
         if identity is None or (identity.expires_at is not None and identity.expires_at <= now):
             raise RefusedError(errors.BAD_KEY)
-        address = client_address(scope, self._trusted)
+        address = client_address(scope, heading.forwarded, self._trusted)
         if identity.networks and not _within(address, identity.networks):
             raise RefusedError(WRONG_NETWORK)
-        self._uses[identity.key_id] = KeyUse(identity.key_id, now, str(address) if address else None)
+        self._uses[identity.key_id] = (now, address)
         return identity
 
     async def identify(self, raw_key: str) -> KeyIdentity | None:
-        digest = hashlib.sha256(raw_key.encode()).digest()
+        digest = _digest(raw_key)
         answer = self._answers.get(digest)
         if answer is not None and self._clock() - answer.at_s < KEY_LIFETIME_S:
             return answer.identity
@@ -121,8 +131,10 @@ class KeyCache:
 
     def take_uses(self) -> list[KeyUse]:
         """The last use of each key since the last call."""
-        uses, self._uses = list(self._uses.values()), {}
-        return uses
+        uses, self._uses = self._uses, {}
+        return [
+            KeyUse(key_id, at, str(address) if address else None) for key_id, (at, address) in uses.items()
+        ]
 
     async def _ask_once(self, digest: bytes, raw_key: str, stale: _Answer | None) -> KeyIdentity | None:
         """Many requests at once with one key cost one question."""
@@ -169,16 +181,12 @@ class KeyCache:
         self._strangers_thread.shutdown(wait=False, cancel_futures=True)
 
 
-def bearer_key(headers: Headers, query: bytes = b"") -> str:
+def bearer_key(heading: Heading, query: bytes = b"") -> str:
     """The key of ``Authorization: Bearer`` or ``x-api-key``. Raises :class:`RefusedError` (401)."""
-    given = dict.fromkeys((b"authorization", b"x-api-key"), b"")
-    for name, value in headers:
-        if name in given and not given[name]:
-            given[name] = value
-    scheme, _, key = given[b"authorization"].partition(b" ")
+    scheme, _, key = heading.authorization.partition(b" ")
     if scheme and scheme.lower() != b"bearer":
         raise RefusedError(errors.NO_KEY)
-    key = key.strip() or given[b"x-api-key"].strip()
+    key = key.strip() or heading.api_key.strip()
     if not key:
         raise RefusedError(KEY_IN_URL if b"ld_" in query else errors.NO_KEY)
     if len(key) > MAX_KEY_LENGTH or not key.isascii():
@@ -186,12 +194,19 @@ def bearer_key(headers: Headers, query: bytes = b"") -> str:
     return key.decode()
 
 
-def client_address(scope: Scope, trusted: tuple[Network, ...]) -> Address | None:
-    """Who called: the peer, or behind trusted proxies the last address they did not vouch for."""
+def _digest(raw_key: str) -> bytes:
+    return hashlib.sha256(raw_key.encode()).digest()
+
+
+def client_address(scope: Scope, forwarded: Sequence[bytes], trusted: tuple[Network, ...]) -> Address | None:
+    """Who called: the peer, or behind trusted proxies the last address they did not vouch for.
+
+    ``forwarded`` is every ``X-Forwarded-For`` in order.
+    """
     peer = _address((scope.get("client") or ("",))[0])
-    hops = [
-        hop for name, value in scope["headers"] if name == b"x-forwarded-for" for hop in value.split(b",")
-    ]
+    if not forwarded or not trusted:
+        return peer
+    hops = [hop for value in forwarded for hop in value.split(b",")]
     for hop in reversed(hops[-MAX_HOPS:]):
         if peer is not None and not _within(peer, trusted):
             break

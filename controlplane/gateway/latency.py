@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from controlplane.tenancy.types import ClassTerms
 from engine_agents.messages import ClassLatency
@@ -13,8 +13,7 @@ WINDOW_S = 60.0
 MAX_SAMPLES = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
     at_s: float
     slo_class: str
     ttft_ms: float | None

@@ -246,6 +246,8 @@ class Links:
         self._delay_s: dict[str, float] = {}
         self._aborts: dict[str, tuple[str, list[str]]] = {}
         """Undelivered, by instance: the agent's incarnation and engine ids."""
+        self._usable: frozenset[str] | None = None
+        """As last asked; ``None``: a link came or went since."""
 
     def follow(self, targets: Iterable[Target]) -> None:
         """Be linked to exactly these; a link that works is kept until it breaks."""
@@ -254,6 +256,7 @@ class Links:
             target = self._targets.get(instance_id)
             if target is None and link.ready is None:
                 self._links.pop(instance_id).close()
+                self._usable = None
             elif target is not None and target != link.target:
                 self._retry_at_s.pop(instance_id, None)
                 link.lose("its address or incarnation changed")
@@ -274,13 +277,11 @@ class Links:
                     self._lost,
                 )
 
-    def _connect(self, target: Target) -> Link:
-        hear = self._owner.link_message
-        return Link(target, self._me, self._context, self._clock, self._ready, hear, self._lost)
-
     def usable(self) -> frozenset[str]:
         """Instances that requests can be sent to now."""
-        return frozenset(name for name, link in self._links.items() if link.ready is not None)
+        if self._usable is None:
+            self._usable = frozenset(name for name, link in self._links.items() if link.ready is not None)
+        return self._usable
 
     def refusals(self) -> dict[str, str]:
         """Instances that answer but disagree, and why."""
@@ -304,10 +305,12 @@ class Links:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._usable = None
         self._context.destroy(linger=200)
 
     def _ready(self, link: Link, ready: Ready) -> None:
         instance_id = link.target.instance_id
+        self._usable = None
         self._delay_s.pop(instance_id, None)
         logger.info("instance %s is linked at %s", instance_id, link.target.endpoint)
         _, kept = self._aborts.pop(instance_id, ("", []))
@@ -317,6 +320,7 @@ class Links:
 
     def _lost(self, link: Link, reason: str) -> None:
         instance_id = link.target.instance_id
+        self._usable = None
         if self._links.get(instance_id) is link:
             del self._links[instance_id]
         delay_s = self._delay_s.get(instance_id, RECONNECT_FIRST_S)

@@ -9,7 +9,7 @@ from typing import Any
 
 from controlplane.gateway.admission import Caller, Ticket
 from controlplane.gateway.entries import Entry
-from controlplane.gateway.limits.terms import queue_limit_s
+from controlplane.gateway.limits.terms import queue_limit_s, title
 from controlplane.records.types import FinishedRequest
 from controlplane.scheduling.snapshot import RequestProfile
 from engine_agents.messages import Add
@@ -41,8 +41,14 @@ class Call:
     """What it was let in on; ``None`` where nobody keeps the gate."""
     served_by: str = ""
     """The instance that it was sent to last; of several requests, any of theirs."""
+    limit_name: str = ""
+    """The limit that ended its wait, as in ``tenant.queued_requests``."""
     reached_engine: bool = False
     """Something was made for engines of it: what fails from then on is not the body's fault."""
+
+    def moment(self, at_s: float) -> datetime:
+        """A monotonic time on the wall clock."""
+        return self.arrived_at + timedelta(seconds=at_s - self.arrived_s)
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")
@@ -126,6 +132,14 @@ class LiveRequest:
         return queue_limit_s(self.call.caller.limits, self._class_limit_s)
 
     @property
+    def queue_limit_name(self) -> str:
+        """The limit that lets it wait the least; empty where none says how long."""
+        limits = [each for each in self.call.caller.limits if each.queue_seconds is not None]
+        if not limits:
+            return ""
+        return title(min(limits, key=lambda each: each.queue_seconds or 0.0), "queue_seconds")
+
+    @property
     def _class_limit_s(self) -> float:
         return max(self._worth_waiting_s, QUEUE_LIMIT_LEAST_S)
 
@@ -164,9 +178,7 @@ class LiveRequest:
         waiting_s = now_s - self.queued_since_s if self.queued_since_s is not None else 0.0
         waiting_s += call.ticket.waited_s if call.ticket is not None else 0.0
 
-        def moment(at_s: float) -> datetime:
-            return call.arrived_at + timedelta(seconds=at_s - call.arrived_s)
-
+        first_s = self.first_token_s
         return FinishedRequest(
             request_id=self.request_id,
             tenant_id=call.caller.identity.tenant_id,
@@ -176,8 +188,8 @@ class LiveRequest:
             class_rule=call.caller.rule,
             model=model,
             arrived_at=call.arrived_at,
-            first_token_at=moment(self.first_token_s) if self.first_token_s is not None else None,
-            finished_at=moment(now_s),
+            first_token_at=None if first_s is None else call.moment(first_s),
+            finished_at=call.moment(now_s),
             prompt_tokens=self.new.prompt_tokens,
             output_tokens=len(entry.tokens),
             instance_ids=tuple(entry.instances),

@@ -15,7 +15,13 @@ Classes are few and come from the database; outcomes are cut to ``stop``, ``leng
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from controlplane.records.types import FinishedRequest
 
@@ -25,72 +31,104 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 1
 TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0)
 
 
-class GatewayMetrics:
-    """One gateway's own families; cheap enough for the end of every request."""
+class GatewayMetrics(Collector):
+    """One gateway's own families, counted plainly at the end of every request and shaped when asked for."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "llumdeck_gateway_requests", "Requests over.", ["slo_class", "outcome"], registry=self.registry
-        )
-        self.tokens = Counter(
-            "llumdeck_gateway_tokens", "Tokens.", ["slo_class", "kind"], registry=self.registry
-        )
-        self.ttft = _histogram("llumdeck_gateway_ttft_seconds", "To the first token.", SECONDS, self.registry)
-        self.tpot = _histogram("llumdeck_gateway_tpot_seconds", "Per token.", TOKEN_SECONDS, self.registry)
-        self.queue = _histogram("llumdeck_gateway_queue_seconds", "In the queue.", SECONDS, self.registry)
-        self.moves = Counter("llumdeck_gateway_moves", "Migrations.", ["slo_class"], registry=self.registry)
-        self.recoveries = Counter(
-            "llumdeck_gateway_recoveries", "Recoveries.", ["slo_class"], registry=self.registry
-        )
-
+        self.registry.register(self)
         self._of_class: dict[str, _ClassFigures] = {}
 
     def request_finished(self, finished: FinishedRequest) -> None:
         """Count one request that is over."""
         name = finished.slo_class_served
-        outcome = finished.outcome if finished.outcome in OUTCOMES else "error"
         kept = self._of_class.get(name)
         if kept is None:
-            kept = self._of_class[name] = _ClassFigures(self, name)
-        kept.outcome(outcome).inc()
-        kept.prompt.inc(finished.prompt_tokens)
-        kept.output.inc(finished.output_tokens)
-        kept.queue.observe(finished.queued_ms / 1000)
-        if finished.cached_tokens:
-            kept.cached.inc(finished.cached_tokens)
-        if finished.moves:
-            kept.moves.inc(finished.moves)
-        if finished.recoveries:
-            kept.recoveries.inc(finished.recoveries)
-        if finished.ttft_ms is not None:
-            kept.ttft.observe(finished.ttft_ms / 1000)
-        if finished.tpot_ms is not None:
-            kept.tpot.observe(finished.tpot_ms / 1000)
+            kept = self._of_class[name] = _ClassFigures()
+        kept.count(finished)
 
     def render(self) -> bytes:
         """Prometheus' text form: ours, then whatever vLLM's front half counted in this process."""
         return generate_latest(self.registry) + generate_latest(REGISTRY)
 
-
-class _ClassFigures:
-    """One class's series, looked up once: by labels each look-up costs as much as the counting."""
-
-    def __init__(self, of: GatewayMetrics, name: str) -> None:
-        self._requests, self._name = of.requests, name
-        self._outcomes: dict[str, Counter] = {}
-        self.prompt, self.cached, self.output = (
-            of.tokens.labels(name, kind) for kind in ("prompt", "cached", "output")
+    def collect(self) -> Iterator[Metric]:
+        """For the registry."""
+        outcomes = CounterMetricFamily(
+            "llumdeck_gateway_requests", "Requests over.", labels=["slo_class", "outcome"]
         )
-        self.queue, self.ttft, self.tpot = of.queue.labels(name), of.ttft.labels(name), of.tpot.labels(name)
-        self.moves, self.recoveries = of.moves.labels(name), of.recoveries.labels(name)
+        tokens = CounterMetricFamily("llumdeck_gateway_tokens", "Tokens.", labels=["slo_class", "kind"])
+        for name, kept in self._of_class.items():
+            for outcome, count in kept.outcomes.items():
+                outcomes.add_metric([name, outcome], count)
+            for kind, count in zip(("prompt", "cached", "output"), kept.tokens, strict=True):
+                tokens.add_metric([name, kind], count)
+        yield outcomes
+        yield tokens
+        yield self._histogram("llumdeck_gateway_ttft_seconds", "To the first token.", lambda kept: kept.ttft)
+        yield self._histogram("llumdeck_gateway_tpot_seconds", "Per token.", lambda kept: kept.tpot)
+        yield self._histogram("llumdeck_gateway_queue_seconds", "In the queue.", lambda kept: kept.queue)
+        yield self._count("llumdeck_gateway_moves", "Migrations.", lambda kept: kept.moves)
+        yield self._count("llumdeck_gateway_recoveries", "Recoveries.", lambda kept: kept.recoveries)
 
-    def outcome(self, outcome: str) -> Counter:
-        found = self._outcomes.get(outcome)
-        if found is None:
-            found = self._outcomes[outcome] = self._requests.labels(self._name, outcome)
+    def _histogram(self, name: str, says: str, of: Callable[[_ClassFigures], _Spread]) -> Metric:
+        family = HistogramMetricFamily(name, says, labels=["slo_class"])
+        for slo_class, kept in self._of_class.items():
+            spread = of(kept)
+            family.add_metric([slo_class], spread.buckets(), spread.sum)
+        return family
+
+    def _count(self, name: str, says: str, of: Callable[[_ClassFigures], int]) -> Metric:
+        family = CounterMetricFamily(name, says, labels=["slo_class"])
+        for slo_class, kept in self._of_class.items():
+            family.add_metric([slo_class], of(kept))
+        return family
+
+
+class _Spread:
+    """A histogram in the making."""
+
+    __slots__ = ("_bounds", "_counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Upper bound and how many lie below it, as Prometheus counts them."""
+        below, found = 0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            below += count
+            found.append((bound, float(below)))
         return found
 
 
-def _histogram(name: str, says: str, buckets: tuple[float, ...], registry: CollectorRegistry) -> Histogram:
-    return Histogram(name, says, ["slo_class"], buckets=buckets, registry=registry)
+class _ClassFigures:
+    """Of one class."""
+
+    __slots__ = ("moves", "outcomes", "queue", "recoveries", "tokens", "tpot", "ttft")
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.tokens = [0, 0, 0]
+        """Prompt, cached, output."""
+        self.ttft, self.queue, self.tpot = _Spread(SECONDS), _Spread(SECONDS), _Spread(TOKEN_SECONDS)
+        self.moves = self.recoveries = 0
+
+    def count(self, finished: FinishedRequest) -> None:
+        self.outcomes[finished.outcome if finished.outcome in OUTCOMES else "error"] += 1
+        tokens = self.tokens
+        tokens[0] += finished.prompt_tokens
+        tokens[1] += finished.cached_tokens
+        tokens[2] += finished.output_tokens
+        self.queue.add(finished.queued_ms / 1000)
+        self.moves += finished.moves
+        self.recoveries += finished.recoveries
+        if (ttft_ms := finished.ttft_ms) is not None:
+            self.ttft.add(ttft_ms / 1000)
+        if (tpot_ms := finished.tpot_ms) is not None:
+            self.tpot.add(tpot_ms / 1000)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from controlplane.records.types import FinishedRequest
@@ -27,7 +27,7 @@ class RecordWriter:
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._waiting: queue.Queue[FinishedRequest] = queue.Queue(MAX_WAITING)
+        self._waiting: deque[FinishedRequest] = deque()
         self._stopping = threading.Event()
         self.dropped = 0
         self.written = 0
@@ -35,11 +35,10 @@ class RecordWriter:
         self._thread.start()
 
     def put(self, finished: FinishedRequest) -> None:
-        try:
-            self._waiting.put_nowait(finished)
-        except queue.Full:
-            self._waiting.get_nowait()
-            self._waiting.put_nowait(finished)
+        waiting = self._waiting
+        waiting.append(finished)
+        if len(waiting) > MAX_WAITING:
+            waiting.popleft()
             self.dropped += 1
 
     def close(self) -> None:
@@ -47,11 +46,11 @@ class RecordWriter:
         self._stopping.set()
         self._thread.join(CLOSE_LIMIT_S)
         if self._thread.is_alive():
-            logger.warning("%d finished requests were not recorded", self._waiting.qsize())
+            logger.warning("%d finished requests were not recorded", len(self._waiting))
 
     def _run(self) -> None:
         batch: list[FinishedRequest] = []
-        while not (self._stopping.is_set() and self._waiting.empty() and not batch):
+        while not self._stopping.is_set() or self._waiting or batch:
             self._fill(batch)
             if not batch:
                 continue
@@ -71,6 +70,6 @@ class RecordWriter:
             self._stopping.wait(BATCH_INTERVAL_S)
         while len(batch) < BATCH:
             try:
-                batch.append(self._waiting.get_nowait())
-            except queue.Empty:
+                batch.append(self._waiting.popleft())
+            except IndexError:
                 return

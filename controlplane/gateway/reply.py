@@ -16,7 +16,7 @@ import msgspec
 
 from controlplane.gateway.errors import ApiError, retry_headers, unusable_body
 from controlplane.gateway.live_requests import Call
-from controlplane.gateway.tier_echo import echo
+from controlplane.gateway.tier_echo import FIELD, echo
 from engine_agents.vllm_engine.frontend_port import Message, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ STALL_LIMIT_S = 30.0
 CARE_INTERVAL_S = 1.0
 KEEP_ALIVE = b": keep-alive\n\n"
 ERROR_EVENT = b'data: {"error"'
+LIMIT_NAME = b"x-ratelimit-limit-name"
 CUT = "llumdeck.cut"
 """Key of the ASGI extension that drops a connection at once (see ``http_protocol``)."""
 
@@ -64,6 +65,9 @@ class Reply:
         self, status: int, body: bytes, headers: Headers, content_type: bytes = b"application/json"
     ) -> None:
         plain = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        # A limit's own headers say more than those of the ticket.
+        names = {name for name, _ in headers}
+        self.headers = [pair for pair in self.headers if pair[0] not in names]
         await self._start(status, plain + headers)
         self._over = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
@@ -85,8 +89,8 @@ class Reply:
             return
         self._chunks += 1
         self._over = not message.get("more_body", False)
-        if self.tier and self.streams:
-            message["body"] = echo(message.get("body", b""), self.tier)
+        if self.tier and self.streams and FIELD in (body := message.get("body", b"")):
+            message["body"] = echo(body, self.tier)
         self._sending = True
         await self._send(message)
         self._sending = False
@@ -133,13 +137,16 @@ class Reply:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self._started, self.status = True, status
-        names = {name for name, _ in headers}
         headers.append((b"x-request-id", self._http_id.encode()))
-        headers.extend(pair for pair in self.headers if pair[0] not in names)
-        if self.call is not None and self.call.served_by:
-            headers.append((b"x-served-by", self.call.served_by.encode()))
-        names.update(name for name, _ in self.headers)
-        headers.extend(pair for pair in retry_headers(status) if pair[0] not in names)
+        headers += self.headers
+        call = self.call
+        if call is not None and call.served_by:
+            headers.append((b"x-served-by", call.served_by.encode()))
+        if status in (429, 503):
+            if call is not None and call.limit_name and status == 429:
+                headers.append((LIMIT_NAME, call.limit_name.encode()))
+            if not any(name == b"retry-after" for name, _ in headers):
+                headers += retry_headers(status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     # ---------------------------------------------------------------- long streams
@@ -220,8 +227,11 @@ class StreamCare:
 
 def _put_tier(start: Message, body: Message, tier: bytes) -> None:
     """In an answer of one piece, whose length was said before."""
-    body["body"] = echo(body.get("body", b""), tier)
-    length = str(len(body["body"])).encode()
+    text = body.get("body", b"")
+    if FIELD not in text:
+        return
+    body["body"] = echo(text, tier)
+    length = b"%d" % len(body["body"])
     start["headers"] = [
         (name, length if name == b"content-length" else value) for name, value in start["headers"]
     ]

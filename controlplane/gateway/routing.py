@@ -17,6 +17,7 @@ from controlplane.gateway.admission import Caller
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
 from controlplane.gateway.limits.crowd import Crowd
+from controlplane.gateway.limits.terms import title
 from controlplane.gateway.live_requests import LiveRequest
 from controlplane.gateway.waiting import waiters
 from controlplane.scheduling import filters, policies, queueing
@@ -25,6 +26,7 @@ from controlplane.scheduling.decisions import Dispatch, Hold, Reject
 from controlplane.scheduling.dispatch import refusal
 from controlplane.scheduling.fair_share import FairQueue
 from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.placement import Queued
 from controlplane.scheduling.snapshot import ClassRule, ClusterSnapshot, RequestProfile
 from engine_agents.messages import ToAgent, Waiter
 
@@ -91,19 +93,24 @@ class Router:
     def place(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """Dispatch now if possible, else queue; returns it if nobody can ever take it."""
         profile = live.profile
-        self._enqueue(live, profile, queueing.queue_key(profile, self.config), now_s)
+        key_s = queueing.queue_key(profile, self.config)
         if self.binds_late:
-            self._walk(now_s, live.request_id)
+            if self._start_at_once(live, profile, key_s, now_s):
+                return []
+            self._enqueue(live, profile, key_s, now_s)
             rejected = self._reject_hopeless(live, now_s)
         else:
+            self._enqueue(live, profile, key_s, now_s)
             rejected = self._try_now(live, now_s)
         return rejected or self._reject_in_excess(live)
 
     def rehome(self, live: LiveRequest, now_s: float) -> list[Rejected]:
         """A pre-empted request that was taken back returns to the queue, at its own place."""
         profile = live.profile
-        self._enqueue(live, profile, queueing.rehome_key(profile, now_s, self.config), now_s)
-        self._walk(now_s, live.request_id)
+        key_s = queueing.rehome_key(profile, now_s, self.config)
+        if self._start_at_once(live, profile, key_s, now_s):
+            return []
+        self._enqueue(live, profile, key_s, now_s)
         return self._reject_hopeless(live, now_s)
 
     def may_rehome(self, now_s: float) -> bool:
@@ -193,12 +200,23 @@ class Router:
 
     # ---------------------------------------------------------------- inside
 
+    def _start_at_once(self, live: LiveRequest, profile: RequestProfile, key_s: float, now_s: float) -> bool:
+        """Where there is room for it as it comes, a request never stands in the queue."""
+        tokens = profile.prompt_tokens + profile.generated_tokens
+        entry = Queued(_rank(live), key_s, 0, profile, tokens)
+        snapshot, holes = self._current_snapshot(now_s), self._view.holes(now_s)
+        instance_id = queueing.place_now(entry, self._queue, snapshot, self._ledger, self.config, holes)
+        if not instance_id or not self._send(live, instance_id, now_s):
+            return False
+        identity = live.call.caller.identity
+        self._queue.bound_at_once(entry, identity.tenant_slug, identity.weight)
+        return True
+
     def _enqueue(self, live: LiveRequest, profile: RequestProfile, key_s: float, now_s: float) -> None:
-        rank = INTERRUPTED_RANK if live.lost_at_s is not None else live.call.caller.rank
         identity = live.call.caller.identity
         self._queue.add(
             profile,
-            rank,
+            _rank(live),
             key_s,
             tenant=identity.tenant_slug,
             weight=identity.weight,
@@ -221,12 +239,12 @@ class Router:
             return [(live, 400, decision.reason)]
         return []
 
-    def _walk(self, now_s: float, request_id: str = "") -> None:
+    def _walk(self, now_s: float) -> None:
         """Late binding: whatever can start somewhere now leaves the queue."""
         snapshot = self._current_snapshot(now_s)
         holes = self._view.holes(now_s)
         for decision in queueing.next_dispatches(
-            self._queue, snapshot, self._ledger, self.config, holes=holes, request_id=request_id
+            self._queue, snapshot, self._ledger, self.config, holes=holes
         ):
             self._bind(self._waiting[decision.request_id], decision, now_s)
 
@@ -247,10 +265,15 @@ class Router:
         """A newcomer that would wait although too many of its kind do; one that had begun may always."""
         if live.request_id not in self._waiting or live.entry.issued:
             return []
-        reason = self._crowd.excess(live)
-        if not reason:
+        limit = self._crowd.excess(live)
+        if limit is None:
             return []
         self.remove(live)
+        live.call.limit_name = title(limit, "queued_requests")
+        reason = (
+            f"Limit reached: {limit.queued_requests} requests waiting for an instance "
+            f"({live.call.limit_name}). Try again later."
+        )
         return [(live, 429, reason)]
 
     def _expired(self, now_s: float) -> list[Rejected]:
@@ -263,7 +286,9 @@ class Router:
                 return [(live, 503, NO_ENGINE) for live in came_since]
         overdue = [(live, live.give_up(now_s, engines_ready)) for live in self._waiting.values()]
         rejected = [(live, live.give_up_status, reason) for live, reason in overdue if reason]
-        for live, _, _ in rejected:
+        for live, status, _ in rejected:
+            if status == 429:
+                live.call.limit_name = live.queue_limit_name
             self.remove(live)
         return rejected
 
@@ -280,9 +305,14 @@ class Router:
         return known
 
     def _bind(self, live: LiveRequest, decision: Dispatch, now_s: float) -> None:
-        """Issue a dispatch number and send; where the link takes nothing the request goes on waiting."""
+        """A waiting request leaves; where the link takes nothing it goes on waiting."""
+        if self._send(live, decision.instance_id, now_s):
+            self._queue.bound(live.request_id)
+            self.remove(live)
+
+    def _send(self, live: LiveRequest, instance_id: str, now_s: float) -> bool:
+        """Issue a dispatch number and send; ``False`` where the link takes nothing."""
         self._seq += 1
-        instance_id = decision.instance_id
         dispatch = self._journal.assign(live.request_id, instance_id)
         tokens = live.new.prompt_tokens + len(live.entry.tokens)
         message = live.add_message(dispatch, self._seq, only_if_fits=self.binds_late)
@@ -290,9 +320,12 @@ class Router:
             self._journal.refused(live.entry.engine_id)
             self._view.refused(instance_id, now_s)
             self.changed()
-            return
-        self._queue.bound(live.request_id)
+            return False
         self._ledger.sent(instance_id, self._seq, tokens)
-        self.remove(live)
         live.bound(now_s, self._seq)
         live.call.served_by = instance_id
+        return True
+
+
+def _rank(live: LiveRequest) -> int:
+    return INTERRUPTED_RANK if live.lost_at_s is not None else live.call.caller.rank

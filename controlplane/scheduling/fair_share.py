@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heapreplace
 from math import inf
+from typing import NamedTuple
 
 from controlplane.scheduling.placement import Queued
 from controlplane.scheduling.queueing import FleetQueue
@@ -46,8 +47,7 @@ class Place:
     patience_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What a tenant was charged when its request was bound."""
 
     line: Line
@@ -134,13 +134,26 @@ class FairQueue(FleetQueue):
         place = self._places[request_id]
         entry = self.get(request_id)
         assert entry is not None
-        rank = place.line[0]
-        self._floor[rank] = max(self._floor.get(rank, 0.0), self._counters[place.line])
+        self._charge(entry, place.line, place.weight)
+
+    def bound_at_once(self, entry: Queued, tenant: str, weight: float) -> None:
+        """One that found room as it came: its tenant is charged as if it had waited for a moment."""
+        if entry.request.request_id in self._charges:
+            return
+        line = (entry.rank, tenant)
+        if tenant not in self._lines.get(entry.rank, ()):
+            self._lift(line)
+        self._charge(entry, line, weight)
+
+    def _charge(self, entry: Queued, line: Line, weight: float) -> None:
+        rank, counter = line[0], self._counters[line]
+        if counter > self._floor.get(rank, 0.0):
+            self._floor[rank] = counter
         # The output is paid when it is known. Were it guessed here and paid back later, a tenant
         # that comes meanwhile would be lifted to a counter that then sinks below its own.
-        price = cost(entry.tokens, 0)
-        self._charges[request_id] = Charge(place.line, place.weight, price)
-        self._pay(place.line, price / place.weight)
+        price = float(entry.tokens)
+        self._charges[entry.request.request_id] = Charge(line, weight, price)
+        self._counters[line] = counter + price / weight
 
     def ended(self, request_id: str, prompt_tokens: int, output_tokens: int) -> None:
         """It is over: the charge becomes what it really was."""
@@ -183,11 +196,16 @@ class FairQueue(FleetQueue):
         tenants = self._lines.setdefault(rank, {})
         if tenant not in tenants:
             tenants[tenant] = []
-            lifted = max(self._counters.get(place.line, 0.0), self._entry_level(rank, without=tenant))
-            self._counters[place.line] = lifted
-            self._forget_some()
+            self._lift(place.line)
         insort(tenants[tenant], entry, key=_own_order)
         self._places[entry.request.request_id] = place
+
+    def _lift(self, line: Line) -> None:
+        """A tenant that had nothing waiting starts where the others are: idle time is not saved up."""
+        rank, tenant = line
+        self._counters[line] = max(self._counters.get(line, 0.0), self._entry_level(rank, without=tenant))
+        if len(self._counters) > MAX_TENANTS:
+            self._forget_some()
 
     def _step_out(self, entry: Queued) -> None:
         rank, tenant = self._places.pop(entry.request.request_id).line
@@ -231,8 +249,6 @@ class FairQueue(FleetQueue):
 
     def _forget_some(self) -> None:
         """Counters of tenants that are far behind say nothing any more: they would be lifted anyway."""
-        if len(self._counters) <= MAX_TENANTS:
-            return
         for line, counter in list(self._counters.items()):
             rank, tenant = line
             if tenant not in self._lines.get(rank, {}) and counter <= self._floor.get(rank, 0.0):

@@ -135,6 +135,33 @@ class FleetQueue:
         return min(self._order, key=lambda entry: (entry.request.arrived_at_s, entry.number)).request
 
 
+def reserve_tokens(queue: FleetQueue, config: SchedulingConfig) -> float:
+    """Room per request that must be left where anyone starts: some while pre-empted requests wait."""
+    return config.queue.reserve_tokens if queue.preempted() else 0.0
+
+
+def place_now(
+    entry: Queued,
+    queue: FleetQueue,
+    snapshot: ClusterSnapshot,
+    ledger: Ledger,
+    config: SchedulingConfig,
+    holes: Mapping[str, str],
+    instances: Iterable[InstanceSnapshot] | None = None,
+) -> str:
+    """Where one request, in the queue or on its way there, can start now; "" when it must wait."""
+    chosen = pick_one(
+        snapshot.instances if instances is None else instances,
+        entry,
+        ledger,
+        config,
+        snapshot.classes,
+        holes,
+        reserve_tokens(queue, config),
+    )
+    return chosen.instance.instance_id if chosen is not None else ""
+
+
 def next_dispatches(
     queue: FleetQueue,
     snapshot: ClusterSnapshot,
@@ -156,16 +183,11 @@ def next_dispatches(
     """
     if instances is None:
         instances = snapshot.instances
-    reserve = config.queue.reserve_tokens if queue.preempted() else 0.0
     if request_id:
         only = queue.get(request_id)
-        chosen = (
-            pick_one(instances, only, ledger, config, snapshot.classes, holes or {}, reserve)
-            if only
-            else None
-        )
-        return [Dispatch(request_id, chosen.instance.instance_id, rule)] if chosen is not None else []
-    rows = desks(instances, ledger, config, reserve)
+        chosen = place_now(only, queue, snapshot, ledger, config, holes or {}, instances) if only else ""
+        return [Dispatch(request_id, chosen, rule)] if chosen else []
+    rows = desks(instances, ledger, config, reserve_tokens(queue, config))
     if not rows:
         return []
     bound: list[Dispatch] = []

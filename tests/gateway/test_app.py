@@ -17,6 +17,7 @@ from controlplane.gateway import body as body_module
 from controlplane.gateway.abuse import AbuseLog
 from controlplane.gateway.admission import Admission
 from controlplane.gateway.app import Door
+from controlplane.gateway.heading import REQUEST_ID
 from controlplane.gateway.keys import KeyCache
 from controlplane.gateway.limits.book import LimitBook
 from controlplane.gateway.limits.store import LocalStore
@@ -148,7 +149,7 @@ async def test_a_request_id_that_could_do_harm_is_replaced(client, inner: Inner,
     headers = [(b"X-Request-ID", hostile.encode())]
     reply = await client.post("/v1/completions", content=b"{}", headers=headers)
     assert reply.headers["x-request-id"] != hostile
-    assert app_module.REQUEST_ID.fullmatch(reply.headers["x-request-id"].encode())
+    assert REQUEST_ID.fullmatch(reply.headers["x-request-id"].encode())
 
 
 async def test_the_class_is_settled_and_said(client, inner: Inner) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from controlplane.gateway.limits.terms import title
+from controlplane.tenancy.types import LimitTerms
 
 if TYPE_CHECKING:
     from controlplane.gateway.live_requests import LiveRequest
@@ -30,13 +30,10 @@ class Crowd:
             if not self._waiting[subject]:
                 del self._waiting[subject]
 
-    def excess(self, live: LiveRequest) -> str:
-        """The limit beyond which this request waits, in a sentence for its client; empty: it may wait."""
+    def excess(self, live: LiveRequest) -> LimitTerms | None:
+        """The limit of ``queued_requests`` beyond which this request waits; ``None``: it may wait."""
         for each in live.call.caller.limits:
             limit = each.queued_requests
             if limit is not None and self._waiting[each.subject] > limit:
-                return (
-                    f"Limit reached: {limit} requests waiting for an instance "
-                    f"({title(each, 'queued_requests')}). Try again later."
-                )
-        return ""
+                return each
+        return None

@@ -24,6 +24,7 @@ from controlplane.gateway.public.backends import Backends
 from controlplane.gateway.public.upstream import (
     Backend,
     Connection,
+    Headers,
     UpstreamError,
     answer_headers,
     request_head,
@@ -66,7 +67,7 @@ class PublicDoor:
         elif path == "/v1/models" and method == "GET":
             await self._models(scope, send)
         elif path.startswith(("/v1/", "/tokenize", "/detokenize")):
-            body = await read_body(scope["headers"], receive)
+            body = await read_body(_content_length(scope["headers"]), receive)
             await self._pass_on(scope, receive, send, self._model_of(body), body)
         else:
             raise RefusedError(errors.NOT_FOUND)
@@ -184,6 +185,10 @@ class PublicDoor:
             return None
         backend.give_back(connection, self._clock())
         return connection.status, b"".join(pieces)
+
+
+def _content_length(headers: Headers) -> bytes:
+    return next((value for name, value in headers if name == b"content-length"), b"")
 
 
 def _head(scope: Scope, body: bytes) -> bytes:
