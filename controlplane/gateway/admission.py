@@ -6,11 +6,13 @@ which it closes when the answer is over.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.gateway.abuse import AbuseLog
+from controlplane.gateway.body import ClientGoneError
 from controlplane.gateway.envelope import Envelope, RefusedError
 from controlplane.gateway.errors import ApiError
 from controlplane.gateway.heading import Heading
@@ -30,6 +32,14 @@ SCOPES = {
     "/v1/messages/count_tokens": "tokenize",
 }
 """What a key must be allowed for a path; ``inference`` for all others."""
+
+Gone = Callable[[], Awaitable[None]]
+"""Returns when the client has left."""
+
+
+async def never_gone() -> None:
+    """Of a client that is not watched."""
+    await asyncio.Event().wait()
 
 
 @dataclass(slots=True)
@@ -184,10 +194,13 @@ class Admission:
             raise RefusedError(scope_missing(needed))
         return identity
 
-    async def admit(self, identity: KeyIdentity, envelope: Envelope | None) -> Ticket:
-        """Let a request in; waits for a slot where the limits let it. Raises :class:`RefusedError`.
+    async def admit(
+        self, identity: KeyIdentity, envelope: Envelope | None, gone: Gone = never_gone
+    ) -> Ticket:
+        """Let a request in; waits for a slot where the limits let it, unless its client leaves.
 
-        Without ``envelope`` (nothing is asked of the model) no limit counts it.
+        Without ``envelope`` (nothing is asked of the model) no limit counts it. Raises
+        :class:`RefusedError`, :class:`ClientGoneError`.
         """
         if envelope is None:
             return Ticket(caller_for(identity, ""), self._book, (), 0.0)
@@ -202,13 +215,13 @@ class Admission:
             return Ticket(caller, self._book, (), 0.0)
         needs = limit_terms.needs(limits, envelope)
         arrived_s = self._clock()
-        short = await self._take(needs)
+        short = await self._take(needs, gone)
         if short is not None:
             self.refused[short.demand.title] += 1
             raise RefusedError(refusals.shortage(short, refusals.rate_headers(needs.demands, self._book)))
         return Ticket(caller, self._book, needs.demands, self._clock() - arrived_s)
 
-    async def _take(self, needs: Needs) -> Shortage | None:
+    async def _take(self, needs: Needs, gone: Gone) -> Shortage | None:
         slots = [demand for demand in needs.demands if demand.kind == "slots"]
         crowded = any(self._at_gate[demand.name] for demand in slots)
         short = await self._book.take(needs.demands) if not crowded else Shortage(slots[0], 1.0)
@@ -217,20 +230,26 @@ class Admission:
         if self._at_gate[short.demand.name] >= needs.gate_limit:
             full = replace(short.demand, title=short.demand.title.rpartition(".")[0] + ".queued_requests")
             return Shortage(replace(full, limit=needs.gate_limit), short.wait_s)
-        return await self._wait(needs, short)
+        return await self._wait(needs, short, gone)
 
-    async def _wait(self, needs: Needs, short: Shortage) -> Shortage | None:
+    async def _wait(self, needs: Needs, short: Shortage, gone: Gone) -> Shortage | None:
         """In line for a slot; those who came first are woken first."""
         name = short.demand.name
         deadline_s = self._clock() + needs.gate_limit_s
+        leaving = asyncio.ensure_future(gone())
         self._at_gate[name] += 1
         try:
             while (left_s := deadline_s - self._clock()) > 0.0:
-                await self._book.wait_for_slot(short.demand, left_s)
+                waiting = asyncio.ensure_future(self._book.wait_for_slot(short.demand, left_s))
+                await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if leaving.done():
+                    raise ClientGoneError
                 now_short = await self._book.take(needs.demands)
                 if now_short is None or now_short.demand.kind != "slots":
                     return now_short
         finally:
+            leaving.cancel()
             self._at_gate[name] -= 1
             if not self._at_gate[name]:
                 del self._at_gate[name]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from controlplane.gateway import errors, metrics, operator
@@ -123,13 +124,14 @@ class Door:
         if self.inner is None:
             raise RefusedError(errors.STARTING)
         envelope: Envelope | None = None
+        client = receive
         if scope["method"] == "POST":
             body = await read_body(heading.content_length, receive)
             envelope = read_envelope(body)
             if envelope.input_items:
                 await self._check_input(envelope)
             receive = replay(body, receive)
-        ticket = await self._admission.admit(identity, envelope)
+        ticket = await self._admission.admit(identity, envelope, partial(_gone, client))
         reply.headers.extend(ticket.headers)
         reply.tier = ticket.caller.tier.encode()
         reply.call = Call(heading.http_id, ticket.caller, arrived_s, arrived_at, ticket)
@@ -149,6 +151,12 @@ def _check_route(path: str, method: str) -> None:
         raise RefusedError(errors.NOT_FOUND)
     if method != allowed:
         raise RefusedError(errors.method_not_allowed(allowed))
+
+
+async def _gone(receive: Receive) -> None:
+    """Returns when the client has left; for when its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _inner_scope(scope: Scope, heading: Heading, caller: Caller) -> Scope:

@@ -10,6 +10,7 @@ import pytest
 
 from controlplane.gateway.abuse import EVERY_S, AbuseLog
 from controlplane.gateway.admission import Admission, Ticket, caller_for
+from controlplane.gateway.body import ClientGoneError
 from controlplane.gateway.envelope import Envelope, RefusedError
 from controlplane.gateway.limits.book import LimitBook
 from controlplane.gateway.limits.store import LocalStore
@@ -215,6 +216,24 @@ async def test_who_waits_too_long_for_a_slot_is_told_so(gate: Gate) -> None:
     gate.now += 3.0
     gate.book._freed["open:tenant:1:"].set()
     assert (await waiting).param == "tenant.queue_seconds"
+
+
+async def test_who_leaves_while_waiting_for_a_slot_makes_room_at_once(gate: Gate) -> None:
+    who = limited(concurrent_requests=1, queued_requests=1)
+    held, left = await gate.admit(who), asyncio.Event()
+
+    async def gone() -> None:
+        await left.wait()
+
+    waiting = asyncio.create_task(gate.admission.admit(who, Envelope(), gone))
+    await asyncio.sleep(0.01)
+    assert gate.admission.waiting == 1
+    left.set()
+    with pytest.raises(ClientGoneError):
+        await waiting
+    assert gate.admission.waiting == 0
+    held.close()
+    (await gate.admit(who)).close()
 
 
 async def test_a_limit_of_a_class_binds_requests_of_that_class_only(gate: Gate) -> None:

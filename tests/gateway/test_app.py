@@ -36,7 +36,7 @@ class Inner:
         self.chunks: list[bytes] = [b"{}"]
         self.fails = False
         self.reaches_engine = False
-        self.served_by = ""
+        self.served_by = self.limit_name = ""
         self.seen: dict[str, str] = {}
         self.body = b""
         self.call: Any = None
@@ -46,6 +46,7 @@ class Inner:
         self.call = current_call.get()
         self.call.reached_engine = self.reaches_engine
         self.call.served_by = self.served_by
+        self.call.limit_name = self.limit_name
         if scope["method"] == "POST":
             self.body = (await receive())["body"]
         if self.fails:
@@ -221,6 +222,15 @@ async def test_refusals_of_vllm_get_retry_after(client, inner: Inner) -> None:
     assert (await client.post("/v1/completions", content=b"{}")).headers["retry-after"] == "1"
     inner.status = 400
     assert "retry-after" not in (await client.post("/v1/completions", content=b"{}")).headers
+
+
+async def test_a_refusal_of_the_queue_names_the_limit(client, inner: Inner) -> None:
+    inner.status, inner.chunks, inner.limit_name = 429, [b'{"error": {}}'], "tenant.queued_requests"
+    reply = await client.post("/v1/completions", content=b"{}")
+    assert reply.headers.get_list("x-ratelimit-limit-name") == ["tenant.queued_requests"]
+    assert reply.headers.get_list("retry-after") == ["1"]
+    inner.status = 200
+    assert "x-ratelimit-limit-name" not in (await client.post("/v1/completions", content=b"{}")).headers
 
 
 async def test_a_stream_passes_through(client, inner: Inner) -> None:

@@ -57,6 +57,7 @@ def test_more_may_not_wait_than_the_limit_says(queue: Queue) -> None:
     assert [len(each) for each in answers] == [0, 0, 1, 1]
     _, status, reason = answers[2][0]
     assert status == 429 and "tenant.queued_requests" in reason and "2 requests" in reason
+    assert answers[2][0][0].call.limit_name == "tenant.queued_requests"
     assert queue.router.place(queue.of(who("other", 2)), queue.now) == []
     queue.router.remove(lives[0])
     assert queue.router.place(queue.of(limited), queue.now) == []
@@ -78,9 +79,11 @@ def test_a_request_waits_no_longer_than_its_limit_says_and_is_told_whose_limit_i
     queue.now += 0.2
     ((live, status, reason),) = queue.router.pump(queue.now)
     assert (live.call.caller.identity.tenant_slug, status) == ("acme", 429) and "2 s" in reason
+    assert live.call.limit_name == "tenant.queue_seconds"
     queue.now += QUEUE_LIMIT_LEAST_S
-    ((_, status, _),) = queue.router.pump(queue.now)
+    ((live, status, _),) = queue.router.pump(queue.now)
     assert status == 503  # what every request may wait: nobody's limit
+    assert not live.call.limit_name
 
 
 def test_tenants_take_turns_and_classes_come_first(queue: Queue) -> None:

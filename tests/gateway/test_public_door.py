@@ -8,6 +8,9 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Any
 
 import httpx
@@ -16,10 +19,17 @@ import pytest
 import uvicorn
 import uvloop
 
+from controlplane.gateway.abuse import AbuseLog
+from controlplane.gateway.admission import Admission
+from controlplane.gateway.app import Door
 from controlplane.gateway.http_protocol import BoundedProtocol
+from controlplane.gateway.keys import KeyCache
+from controlplane.gateway.limits.book import LimitBook
+from controlplane.gateway.limits.store import LocalStore
 from controlplane.gateway.public.app import PublicDoor
 from controlplane.gateway.public.backends import STALE_S, Backends
 from engine_agents.messages import GatewayStatus, encode
+from tests.gateway.identities import KEYS
 
 KEY = {"Authorization": "Bearer k"}
 
@@ -166,6 +176,32 @@ async def test_a_gateway_learns_the_clients_address_and_the_whole_body(scene: Sc
     assert seen["headers"]["x-forwarded-for"] == "10.1.1.1, 127.0.0.1"
     assert seen["headers"]["x-request-id"] == "mine" and text.encode() in seen["body"]
     assert reply.json()["bytes"] == len(seen["body"])
+
+
+@pytest.mark.parametrize(("caller", "status"), [("192.0.2.7", 200), ("198.51.100.7", 403)])
+async def test_a_keys_networks_hold_behind_the_public_port(caller: str, status: int) -> None:
+    """One more proxy stands before it and says who called; what the client itself claims does not count."""
+    who = replace(KEYS["good-key"], networks=(ip_network("192.0.2.0/24"),))
+    local = (ip_network("127.0.0.0/8"),)
+    keys = KeyCache(lambda *_: who, time.monotonic, lambda: datetime.now(UTC), local)
+    book = LimitBook(LocalStore(time.monotonic), time.monotonic)
+    admission = Admission(keys, book, AbuseLog(time.monotonic), time.monotonic)
+    door = Door(admission, dict, time.monotonic, lambda: datetime.now(UTC))
+    door.inner = FakeGateway("a1", "a")
+    async with served(door) as (url, _):
+        backends = Backends(time.monotonic, [("a", url)])
+        async with (
+            served(PublicDoor(backends, time.monotonic)) as (public, _),
+            httpx.AsyncClient(base_url=public, headers=KEY, timeout=30) as client,
+        ):
+            headers = {"X-Forwarded-For": f"192.0.2.1, {caller}"}
+            reply = await client.post("/v1/completions", json={"model": "a"}, headers=headers)
+            assert reply.status_code == status
+            assert (await client.get("/v1/models", headers=headers)).status_code == status
+            assert (await client.post("/v1/completions", json={"model": "a"})).status_code == 403
+        for backend in backends.all():
+            backend.close()
+    keys.close()
 
 
 async def test_pieces_of_a_stream_come_as_they_are_made(scene: Scene) -> None:

@@ -19,6 +19,12 @@ def test_what_a_model_says_of_tiers_is_left_alone() -> None:
     assert json.loads(echo(body, b"flex")) == {"content": content, "service_tier": "flex"}
 
 
+def test_every_field_of_an_event_is_written_whatever_its_spaces() -> None:
+    body = b'data: {"a":{"service_tier": "default"},"service_tier":null,"b":{"service_tier":"unheard"}}'
+    told = b'data: {"a":{"service_tier": "flex"},"service_tier":"flex","b":{"service_tier":"unheard"}}'
+    assert echo(body, b"flex") == told
+
+
 def test_other_answers_pass_as_they_are() -> None:
     body = b'data: {"choices":[]}\n\n'
     assert echo(body, b"flex") is body

@@ -137,6 +137,27 @@ def test_a_request_that_comes_back_is_charged_once() -> None:
     assert queue.burden(1, "a") == pytest.approx(cost(100, 50))
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(1, 500)), max_size=30))
+def test_who_is_bound_at_once_is_charged_as_if_it_had_waited_for_a_moment(arrivals) -> None:
+    through, past = FairQueue(), FairQueue()
+    for queue in (through, past):
+        queue.add(RequestProfile("waits", "standard", 300, 0.0), 1, 0.0, "b", 2.0)
+    for number, (tenant, rank, tokens) in enumerate(arrivals):
+        name = f"r{number}"
+        profile = RequestProfile(name, "standard", tokens, 0.0)
+        entry = through.add(profile, rank, 0.0, tenant, 2.0)
+        through.bound(name)
+        through.remove(name)
+        past.bound_at_once(entry, tenant, 2.0)
+        if number % 3 == 0:
+            through.ended(name, tokens, 7)
+            past.ended(name, tokens, 7)
+    for tenant in "abc":
+        for rank in (0, 1):
+            assert past.burden(rank, tenant) == pytest.approx(through.burden(rank, tenant))
+    assert len(past) == 1
+
+
 def test_a_light_tenant_is_not_starved_by_what_a_heavy_one_turned_out_not_to_use() -> None:
     """Eight at a time run; the heavy tenant's requests were expected to be longer than they are."""
     queue, running, order = FairQueue(), [], []
