@@ -23,7 +23,8 @@ from channels_redis.core import RedisChannelLayer  # noqa: E402  (Django must be
 from console.dashboard.hub import current_hub  # noqa: E402  (Django must be set up first)
 
 GROUP = "live"
-LAYER = RedisChannelLayer(hosts=[os.environ["REDIS_URL"]], capacity=1000)
+# redis-py's own time-out is as long as the layer's blocking reads: a quiet channel would look like a fault.
+LAYER = RedisChannelLayer(hosts=[{"address": os.environ["REDIS_URL"], "socket_timeout": 60}], capacity=1000)
 
 
 class StockConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 import warnings
 
-from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
@@ -17,10 +16,11 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 http_application = get_asgi_application()
 
 from console.dashboard.routing import websocket_urlpatterns  # noqa: E402
+from console.dashboard.sign_in import signed_in  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
         "http": http_application,
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": AllowedHostsOriginValidator(signed_in(URLRouter(websocket_urlpatterns))),
     }
 )

@@ -28,10 +28,19 @@ RECHECK_S = 15.0
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """One browser tab."""
+    """One browser tab. Frames travel as bytes: neither side has to make text of them first."""
 
+    # Nobody sends to single browsers through a channel layer: the hub is the fan-out.
+    channel_layer_alias = None
     client: hubs.Client | None = None
     tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """As Channels does, but what a browser says needs no database: no thread tidies up after it."""
+        if message["type"] == "websocket.receive":
+            await self.websocket_receive(message)
+        else:
+            await super().dispatch(message)
 
     async def connect(self) -> None:
         await self.accept()
@@ -69,7 +78,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         client = self.client
         while client is not None:
             frame = await client.next_frame()
-            await self.send(text_data=frame.decode())
+            await self.base_send({"type": "websocket.send", "bytes": frame})
 
     async def _send_history(self, kind: str, key: str) -> None:
         fields = INSTANCE_FIELDS if kind == "instance" else CLASS_FIELDS

@@ -35,7 +35,7 @@ ASKED_S = 2.0
 """How often gateways are asked themselves while Redis is away."""
 DETAIL_S = 1.0
 """How often per-request detail is read while somebody subscribes to it."""
-UNACKNOWLEDGED_FRAMES = 8
+UNACKNOWLEDGED_FRAMES = 16
 """Frames on their way to one client; beyond that its slot waits."""
 MAX_BACKOFF_S = 10.0
 REFRESHING_EVENTS = frozenset({"instance", "tenant_class", "loop", "audit", "alert"})
@@ -60,6 +60,7 @@ class Client:
         self._hub = hub
         self._version: int | None = None
         self._wake = asyncio.Event()
+        self._behind = False
         self._sent_at = 0.0
         self.topics: frozenset[str] = frozenset()
         self.seq = 0
@@ -67,12 +68,17 @@ class Client:
         self._skipped = 0
         self._skipped_version = -1
 
-    def wake(self) -> None:
-        self._wake.set()
+    def offer(self) -> None:
+        """There may be something new: wakes its sender, unless the client has not taken what it was sent."""
+        if self._is_behind():
+            self._note_skip()
+        else:
+            self._wake.set()
 
     def acknowledge(self, seq: int) -> None:
         self.acknowledged = max(self.acknowledged, min(seq, self.seq))
-        self._wake.set()
+        if self._behind:
+            self._wake.set()
 
     def subscribe(self, topics: frozenset[str]) -> None:
         """From now on also these; a snapshot follows when that is a change."""
@@ -101,7 +107,7 @@ class Client:
             await self._wake.wait()
 
     def _frame_now(self) -> bytes | None:
-        if self.seq - self.acknowledged >= UNACKNOWLEDGED_FRAMES:
+        if self._is_behind():
             self._note_skip()
             return None
         now = self._hub.clock()
@@ -120,6 +126,10 @@ class Client:
         state = encode(self._hub.watcher.state.snapshot(self.topics))
         topics = encode(sorted(self.topics))
         return self._stamp(b"snapshot", b',"topics":' + topics + b',"state":' + state + b"}", now)
+
+    def _is_behind(self) -> bool:
+        self._behind = self.seq - self.acknowledged >= UNACKNOWLEDGED_FRAMES
+        return self._behind
 
     def _note_skip(self) -> None:
         version = self._hub.watcher.state.version
@@ -209,7 +219,7 @@ class Hub:
         await self._ask_gateways()
         self._ready.set()
         for client in self.clients:
-            client.wake()
+            client.offer()
 
     async def _run(self) -> None:
         while True:

@@ -107,7 +107,7 @@ def _report_part(status: InstanceStatus, rules: Rules) -> Json:
         "reserved_blocks": status.reserved_blocks,
         "running": status.running,
         "waiting": status.waiting,
-        "classes": [msgspec.to_builtins(load) for load in _by_rank(status.per_class, rules)],
+        "classes": [msgspec.structs.asdict(load) for load in _by_rank(status.per_class, rules)],
         "head_of_line_blocks": status.head_of_line_blocks,
         "queued_blocks": status.queued_blocks,
         "preempted_waiting": status.preempted_waiting,
@@ -135,24 +135,24 @@ def _no_report() -> Json:
 
 def _by_rank(loads: Sequence[ClassLoad], rules: Rules) -> list[ClassLoad]:
     """First served first, so that a class keeps its place on every screen."""
+    if len(loads) < 2:
+        return list(loads)
     last = len(rules) + 1_000_000
-    return sorted(
-        loads,
-        key=lambda load: (rules[load.slo_class].rank if load.slo_class in rules else last, load.slo_class),
-    )
+    ranks = {name: rule.rank for name, rule in rules.items()}
+    return sorted(loads, key=lambda load: (ranks.get(load.slo_class, last), load.slo_class))
 
 
 def _judged(status: InstanceStatus, rules: Rules) -> Json:
     """What the policy core makes of the report; absent while the engine is not ready."""
-    ready = dict.fromkeys(("freeness", "headroom_blocks"))
+    if status.state != "ready":
+        return {"freeness": None, "headroom_blocks": None}
     cluster = to_cluster_snapshot(
-        [SeenStatus(status, 0.0)], pool=status.pool, classes=rules, taken_at_s=status.reported_at_s
+        (SeenStatus(status, 0.0),), pool=status.pool, classes=rules, taken_at_s=status.reported_at_s
     )
-    for snapshot in cluster.instances:
-        free = status.total_blocks - status.used_blocks - status.reserved_blocks
-        held = headroom_tokens(snapshot, rules) // status.block_size_tokens
-        ready = {"freeness": _finite(freeness(snapshot, rules)), "headroom_blocks": max(0, min(held, free))}
-    return ready
+    snapshot = cluster.instances[0]
+    free = status.total_blocks - status.used_blocks - status.reserved_blocks
+    held = headroom_tokens(snapshot, rules) // status.block_size_tokens
+    return {"freeness": _finite(freeness(snapshot, rules)), "headroom_blocks": max(0, min(held, free))}
 
 
 def _finite(value: float) -> float | None:

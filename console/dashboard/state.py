@@ -22,7 +22,6 @@ TOPIC_OF = {"residents": "requests"}
 """Collections that only subscribers are sent; the others are for everybody."""
 LISTS = ("events", "news")
 NO_TOPICS: frozenset[str] = frozenset()
-ABSENT = object()
 
 
 class Collection:
@@ -50,10 +49,11 @@ class Collection:
             self.born[key] = self.changed[key] = version
             self.fields[key] = {}
             return True
-        fresh = [name for name, value in entity.items() if before.get(name, ABSENT) != value]
-        if fresh in ([], ["heard_at"]):
-            if fresh:
-                self.heard[key] = version
+        if before == entity:
+            return False
+        fresh = [name for name, value in entity.items() if before[name] != value]
+        if fresh == ["heard_at"]:
+            self.heard[key] = version
             return False
         self.fields[key].update(dict.fromkeys(fresh, version))
         self.changed[key] = version

@@ -42,15 +42,18 @@ class Watcher:
 
     def take_directory(self, directory: Directory, *, now: float) -> None:
         """Rows were read: add and remove instances, classes and tenants."""
-        self._directory = directory
-        self._rules = {row.name: row.rule() for row in directory.classes}
+        before, self._directory = self._directory, directory
+        rules = {row.name: row.rule() for row in directory.classes}
+        known = before.instances if before and rules == self._rules else {}
+        self._rules = rules
         self.state.set_single("tenants", directory.tenants)
         self.state.set_single("firing", directory.firing)
         for migration in directory.migrations if self._outcomes_seen else ():
             if self.state.get("migrations", migration["id"]) is None:
                 self.state.put_migration(migration)
-        for row in directory.instances.values():
-            self._show_instance(row.instance_id, self._shown.get(row.instance_id))
+        for name, row in directory.instances.items():
+            if known.get(name) != row:
+                self._show_instance(name, self._shown.get(name))
         self._drop_stopped(directory)
         self._show_classes(now)
 

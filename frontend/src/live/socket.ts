@@ -29,6 +29,13 @@ export function pauseMs(attempt: number, chance: number): number {
   return Math.round(base * (1 + 0.2 * chance));
 }
 
+const decoder = new TextDecoder();
+
+/** Frames come as bytes, answers to questions as text. */
+function frameOf(data: ArrayBuffer | string): Frame {
+  return JSON.parse(typeof data === "string" ? data : decoder.decode(data)) as Frame;
+}
+
 export class LiveSocket {
   private socket: WebSocket | null = null;
   private attempt = 0;
@@ -84,10 +91,11 @@ export class LiveSocket {
   private open(): void {
     if (this.lostSince === 0) this.handlers.onConnection({ kind: "connecting", attempt: this.attempt });
     const socket = new WebSocket(this.url);
+    socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.watchSilence();
     socket.onopen = () => this.handlers.onOpen();
-    socket.onmessage = (message) => this.take(JSON.parse(message.data as string) as Frame);
+    socket.onmessage = (message) => this.take(frameOf(message.data));
     socket.onclose = (event) => {
       if (this.socket === socket) this.closed(event.code);
     };

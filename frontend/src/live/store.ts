@@ -18,7 +18,7 @@ export interface View {
 
 const TICK_MS = 500;
 /** The server sends eight frames ahead: half of them may be on their way before it hears of the others. */
-const ACKNOWLEDGED_EVERY = 4;
+const ACKNOWLEDGED_EVERY = 8;
 
 type Listener = () => void;
 type HistoryListener = (frame: HistoryFrame) => void;

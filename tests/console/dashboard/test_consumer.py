@@ -54,7 +54,7 @@ class Socket:
     async def frame(self) -> dict:
         message = await self._asgi.receive_output(timeout=10)
         assert message["type"] == "websocket.send"
-        return json.loads(message["text"])
+        return json.loads(message.get("bytes") or message["text"])
 
     async def close_code(self) -> int:
         while True:
