@@ -267,7 +267,7 @@ class Chunk(Message):
 
 
 class Taken(Message):
-    """Destination → source: what lay at ``place`` has been read."""
+    """Destination → source: what lay at ``place`` has been read; not said of a stage's last."""
 
     migration_id: str
     place: str

@@ -15,6 +15,7 @@ import hmac
 import mmap
 import os
 import secrets
+from collections import deque
 from pathlib import Path
 
 import msgspec
@@ -63,7 +64,7 @@ class Arena:
         self._map[:TOKEN_BYTES] = self.address.token
         self._view = memoryview(self._map)
         self._free = list(range(slots))
-        self._given_back = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[int]] = deque()
 
     @property
     def base_address(self) -> int:
@@ -72,18 +73,28 @@ class Arena:
 
     async def take(self) -> int:
         """A free slot; waits while the destinations are behind."""
-        async with self._given_back:
-            await self._given_back.wait_for(lambda: self._free)
+        if self._free:
             return self._free.pop()
+        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled():
+                self.give_back([waiting.result()])
+            raise
 
     def try_take(self) -> int | None:
         """A free slot if there is one now."""
         return self._free.pop() if self._free else None
 
-    async def give_back(self, slots: list[int]) -> None:
-        async with self._given_back:
-            self._free += slots
-            self._given_back.notify_all()
+    def give_back(self, slots: list[int]) -> None:
+        """Those that wait for one get them, in turn."""
+        self._free += slots
+        while self._free and self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(self._free.pop())
 
     def slot(self, number: int, length: int) -> memoryview:
         """The first ``length`` bytes of a slot, to be written."""

@@ -196,7 +196,7 @@ class ArrivingMove:
             self._host.count("damaged_chunks")
             await self._apply(DestinationEvent.BAD_CHUNK, reason=str(error))
             return
-        if chunk.place:
+        if chunk.place and not chunk.last:
             self.reply(Taken(migration_id=self.migration_id, place=chunk.place))
         self._next_block += chunk.blocks
         if chunk.last:

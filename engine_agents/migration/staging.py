@@ -101,6 +101,7 @@ class Staging:
         copied = self.pinned
         assert copied is not None
         self.next_block = copied.first_block + copied.blocks
+        self._transfer.all_taken()
         duration_s = time.perf_counter() - self._progress.stage_began_at
         await self.pin()
         assert self.pinned is not None
@@ -128,5 +129,5 @@ class Staging:
         if self._copying is not None:
             self._copying.cancel()
             await asyncio.gather(self._copying, return_exceptions=True)
-        await self._transfer.close()
+        self._transfer.close()
         self.unpin()

@@ -148,7 +148,10 @@ class KvTransfer(Protocol):
     def taken(self, place: str) -> None:
         """The destination has read what lay there."""
 
-    async def close(self) -> None:
+    def all_taken(self) -> None:
+        """The destination has read whatever lay anywhere."""
+
+    def close(self) -> None:
         """The migration is over."""
 
 
@@ -177,7 +180,10 @@ class ZmqTransfer:
     def taken(self, place: str) -> None:
         """Nothing lies anywhere."""
 
-    async def close(self) -> None:
+    def all_taken(self) -> None:
+        """Nothing lies anywhere."""
+
+    def close(self) -> None:
         """Nothing to give back."""
 
 

@@ -7,7 +7,6 @@ that can use none answers with the empty way: the bytes travel with the messages
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -142,7 +141,6 @@ class ArenaTransfer:
         self._arena = arena
         self._pace = pace
         self._laid: set[int] = set()
-        self._returns: set[asyncio.Task[None]] = set()
 
     async def send(self, link: BulkLink, stage: Stage) -> int:
         sent = 0
@@ -170,14 +168,15 @@ class ArenaTransfer:
         slot = int(place.partition(":")[0])
         if slot in self._laid:
             self._laid.discard(slot)
-            task = asyncio.ensure_future(self._arena.give_back([slot]))
-            self._returns.add(task)
-            task.add_done_callback(self._returns.discard)
+            self._arena.give_back([slot])
 
-    async def close(self) -> None:
-        """A destination that still reads finds other bytes there; it can only be one that was aborted."""
+    def all_taken(self) -> None:
         laid, self._laid = sorted(self._laid), set()
-        await self._arena.give_back(laid)
+        self._arena.give_back(laid)
+
+    def close(self) -> None:
+        """A destination that still reads finds other bytes there; it can only be one that was aborted."""
+        self.all_taken()
 
 
 def _damage(view: memoryview) -> int:

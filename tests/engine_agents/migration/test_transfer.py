@@ -79,7 +79,7 @@ async def test_only_the_last_chunk_of_a_stage_says_so_and_every_one_opens(choice
         check(data, chunk.checksum)
         assert bytes(data) == content(part)
         assert (frame is None) == bool(chunk.place)
-    await transfer.close()
+    transfer.close()
     source.close()
 
 
@@ -93,7 +93,7 @@ async def test_a_slot_is_used_again_only_when_its_bytes_were_taken():
     transfer.taken(link.sent[0][0].place)
     await asyncio.wait_for(sending, 30)
     assert {chunk.place.partition(":")[0] for chunk, _ in link.sent} == {"0", "1"}
-    await transfer.close()
+    transfer.close()
     assert {arena.try_take(), arena.try_take()} == {0, 1}
     arena.close()
 
@@ -197,7 +197,7 @@ async def test_nixl_reads_what_lies_in_the_arena():
         assert bytes(data) == content(part)
     with pytest.raises(DamagedChunkError, match="outside"):
         open_bytes("8:1", None)
-    await transfer.close()
+    transfer.close()
     destination.close()
     source.close()
 
