@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from enum import Enum, auto
 
 import msgspec
 
@@ -26,6 +27,8 @@ KEEP_ALIVE_S = 15.0
 STALL_LIMIT_S = 30.0
 """A client that takes nothing for so long while there is something to take is cut off."""
 CARE_INTERVAL_S = 1.0
+FAIRNESS_REPLIES = 100
+"""After so many in one go the other tasks get a turn."""
 KEEP_ALIVE = b": keep-alive\n\n"
 ERROR_EVENT = b'data: {"error"'
 LIMIT_NAME = b"x-ratelimit-limit-name"
@@ -33,6 +36,13 @@ CUT = "llumdeck.cut"
 """Key of the ASGI extension that drops a connection at once (see ``http_protocol``)."""
 
 Headers = list[tuple[bytes, bytes]]
+
+
+class Care(Enum):
+    """What a stream needs."""
+
+    COMMENT = auto()
+    CUT = auto()
 
 
 class Reply:
@@ -151,19 +161,18 @@ class Reply:
 
     # ---------------------------------------------------------------- long streams
 
-    async def look_after(self, now_s: float, keep_alive_s: float, stall_limit_s: float) -> bool:
-        """To be called now and then; ``False`` when its client was cut off."""
+    def needs(self, now_s: float, keep_alive_s: float, stall_limit_s: float) -> Care | None:
+        """What is to be done about this answer; to be asked now and then, of thousands at once."""
         if self._chunks != self._seen or not self._seen_s:
             self._seen, self._seen_s = self._chunks, now_s
-            return True
+            return None
         idle_s = now_s - self._seen_s
         if self._sending:
-            return not (idle_s > stall_limit_s and self._drop())
-        if idle_s > keep_alive_s and not self._over:
-            await self._comment()
-        return True
+            return Care.CUT if idle_s > stall_limit_s else None
+        return Care.COMMENT if idle_s > keep_alive_s and not self._over else None
 
-    async def _comment(self) -> None:
+    async def comment(self) -> None:
+        """Show whoever listens that the stream lives."""
         held, self._held = self._held, None
         if held is not None:
             await self._start(held["status"], list(held["headers"]))
@@ -174,7 +183,8 @@ class Reply:
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
         self._sending = False
 
-    def _drop(self) -> bool:
+    def drop(self) -> bool:
+        """Cut off a client that does not read; ``False`` where the server cannot."""
         if self._cut is None:
             return False
         logger.warning("request %s is cut off: its client does not read", self._http_id)
@@ -208,16 +218,23 @@ class StreamCare:
         while True:
             await asyncio.sleep(min(CARE_INTERVAL_S, self.keep_alive_s / 2, self.stall_limit_s / 2))
             now_s = self._clock()
-            for reply in [reply for reply in self._open if reply.streams]:
-                await self._look_after(reply, now_s)
+            for number, reply in enumerate([reply for reply in self._open if reply.streams]):
+                care = reply.needs(now_s, self.keep_alive_s, self.stall_limit_s)
+                if care is not None:
+                    await self._look_after(reply, care)
+                if number % FAIRNESS_REPLIES == 0:
+                    await asyncio.sleep(0)
 
-    async def _look_after(self, reply: Reply, now_s: float) -> None:
+    async def _look_after(self, reply: Reply, care: Care) -> None:
         """No client's connection may hold up the others, or end the care of them."""
         try:
-            async with asyncio.timeout(CARE_INTERVAL_S):
-                if not await reply.look_after(now_s, self.keep_alive_s, self.stall_limit_s):
+            if care is Care.CUT:
+                if reply.drop():
                     self.cut += 1
                     self.discard(reply)
+                return
+            async with asyncio.timeout(CARE_INTERVAL_S):
+                await reply.comment()
         except TimeoutError:
             return
         except Exception:

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 SNAPSHOT_LIFETIME_S = 0.02
 AGING_INTERVAL_S = 1.0
+EXPIRY_INTERVAL_S = 0.1
 HOLDS_PER_WALK = 8
 """A walk along the queue ends after so many requests that nobody takes."""
 INTERRUPTED_RANK = -1
@@ -64,7 +65,7 @@ class Router:
         self.classes: Mapping[str, ClassRule] = {}
         self._queue = FairQueue()
         self._crowd = Crowd()
-        self._aged_s = 0.0
+        self._aged_s = self._expired_s = 0.0
         self._waiting: dict[str, LiveRequest] = {}
         self._seq = 0
         self._snapshot: ClusterSnapshot | None = None
@@ -160,7 +161,7 @@ class Router:
 
     def pump(self, now_s: float) -> list[Rejected]:
         """Walk the queue; returns what must not wait any longer."""
-        rejected = self._expired(now_s)
+        rejected = self._expired(now_s) if now_s - self._expired_s >= EXPIRY_INTERVAL_S else []
         if now_s - self._aged_s >= AGING_INTERVAL_S:
             self._aged_s = now_s
             self._queue.age(now_s)
@@ -277,6 +278,8 @@ class Router:
         return [(live, 429, reason)]
 
     def _expired(self, now_s: float) -> list[Rejected]:
+        """Looks at all who wait; not at every report, of which a large fleet sends hundreds a second."""
+        self._expired_s = now_s
         engines_ready = bool(self._links.usable())
         if not self.engines_within_reach(now_s):
             came_since = [live for live in self._waiting.values() if self._came_in_vain(live)]

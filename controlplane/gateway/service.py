@@ -38,7 +38,7 @@ from engine_agents.vllm_engine.frontend_port import AdmissionRefusedError, Front
 logger = logging.getLogger(__name__)
 
 MAX_QUEUED = 2_000
-MAX_OPEN = 10_000
+MAX_OPEN = 12_000
 FULL = "This gateway is full: too many requests wait or run. Try again."
 SHED = "The fleet is overloaded, and this request gave way to one of a higher class or of another tenant."
 

@@ -194,7 +194,7 @@ def test_who_waits_too_long_for_its_class_is_told_so(scene: Scene) -> None:
     scene.place(patient)
     scene.place(quick)
     assert scene.router.pump(scene.now + quick.queue_limit_s) == []
-    rejected = scene.router.pump(scene.now + quick.queue_limit_s + 0.1)
+    rejected = scene.router.pump(scene.now + quick.queue_limit_s + 0.2)
     assert [(live, code) for live, code, _ in rejected] == [(quick, 503)]
     assert len(scene.router) == 1
 
