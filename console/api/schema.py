@@ -60,6 +60,8 @@ class Contract:
     problems: tuple[int, ...] = ()
     query: Mapping[str, str] = field(default_factory=dict)
     """Query parameters that are not the listing's, with their meaning."""
+    also: Mapping[int, Any] = field(default_factory=dict)
+    """Further statuses of success, with what they answer."""
     if_match: bool = False
     content_type: str = "application/json"
     body_type: str = "application/json"
@@ -115,6 +117,8 @@ class ConsoleSchema(AutoSchema):
             answers = {contract.status: OpenApiResponse(description="Done.")}
         elif contract.lists:
             answers[(contract.status, "text/csv")] = OpenApiTypes.STR
+        for code, other in contract.also.items():
+            answers[(code, contract.content_type)] = other
         for code in self._problem_codes():
             answers[(code, PROBLEM)] = OpenApiResponse(Problem, description=PROBLEMS[code])
         return answers

@@ -86,7 +86,7 @@ class Migrations(ConsoleView):
     def get(self, request: Request) -> Any:
         return self.list(selectors.migrations())
 
-    @contract(body=MoveRequest, answer=MigrationWished, status=202)
+    @contract(body=MoveRequest, answer=MigrationWished, status=202, also={200: MigrationDryRun})
     def post(self, request: Request) -> Response:
         """Move one request by hand; ``dry_run`` says what it would meet and moves nothing (status 200)."""
         given = checked(MoveRequest, request)

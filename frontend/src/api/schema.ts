@@ -2463,6 +2463,16 @@ export interface components {
             previous: string | null;
             results: components["schemas"]["MemberOutput"][];
         };
+        /** @description What a manual move would meet now. */
+        MigrationDryRun: {
+            possible: boolean;
+            problem: string;
+            request_id: string;
+            source: string;
+            destination: string;
+            free_tokens_at_destination: number | null;
+            needed_tokens: number | null;
+        };
         /** @description A request's migration with its stages; the same fields as on the live socket. */
         MigrationOutput: {
             id: string;
@@ -7802,6 +7812,14 @@ export interface operations {
             };
         };
         responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MigrationDryRun"];
+                };
+            };
             202: {
                 headers: {
                     [name: string]: unknown;
