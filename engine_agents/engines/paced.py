@@ -20,6 +20,7 @@ import msgspec
 
 from engine_agents.config import AgentConfig
 from engine_agents.engines.paced_batch import PacedBatch
+from engine_agents.engines.paced_reports import Totals, describe, information, measure, outputs_of
 from engine_agents.engines.paced_requests import (
     Made,
     PacedLive,
@@ -27,23 +28,18 @@ from engine_agents.engines.paced_requests import (
     PacedReservation,
     live_request,
 )
-from engine_agents.engines.paced_wire import PacedImage, PacedOutput, PacedOutputs
+from engine_agents.engines.paced_wire import PacedImage
 from engine_agents.engines.port import (
     AddOutcome,
-    ClassCount,
     EngineInfo,
     EngineLoad,
     Frozen,
     MoveImpossible,
     Pinned,
-    RequestState,
     Reservation,
     StepOutputs,
 )
-from engine_agents.messages import Add, RequestInfo, engine_id, split_engine_id
-
-ENGINE_NAME = "simulated"
-ENGINE_VERSION = "paced-1"
+from engine_agents.messages import Add, RequestInfo, engine_id
 
 T = TypeVar("T")
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -73,10 +69,8 @@ class PacedEngine:
         self._operations: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
-        self._steps = 0
-        self._step_seconds = 0.0
-        self._tokens = 0
-        self._load = self._measure()
+        self._totals = Totals()
+        self._load = measure(self._batch, self._totals)
         self._thread: threading.Thread | None = None
 
     # ---- life
@@ -90,7 +84,7 @@ class PacedEngine:
         self._on_step, self._on_preempted = on_step, on_preempted
         self._thread = threading.Thread(target=self._run, name="paced-engine", daemon=True)
         self._thread.start()
-        return self._info()
+        return information(self._batch, self.options, self._served_model)
 
     def stop(self) -> None:
         with self._wake:
@@ -105,7 +99,7 @@ class PacedEngine:
     # ---- serving
 
     def requests(self) -> Future[list[RequestInfo]]:
-        return self._submit(lambda: [_describe(live) for live in self._batch.live.values()])
+        return self._submit(lambda: [describe(live) for live in self._batch.live.values()])
 
     def add(self, client: str, request: Add) -> Future[AddOutcome]:
         return self._submit(lambda: self._add(client, request))
@@ -182,7 +176,7 @@ class PacedEngine:
             except Exception as error:
                 future.set_exception(error)
             else:
-                self._load = self._measure()
+                self._load = measure(self._batch, self._totals)
                 future.set_result(result)
 
         with self._wake:
@@ -229,20 +223,22 @@ class PacedEngine:
             + options.per_sequence_ms * len(planned)
             + options.per_prefill_token_ms * prefill
         )
+        if options.per_context_token_ms:
+            cost_ms += options.per_context_token_ms * sum(live.computed for live, _ in planned)
         time.sleep(max(0.0, started + cost_ms / 1e3 - time.monotonic()))
 
     def _count(self, seconds: float, made: list[Made]) -> None:
-        self._steps += 1
-        self._step_seconds += seconds
-        self._tokens += len(made)
-        self._load = self._measure()
+        self._totals.steps += 1
+        self._totals.step_seconds += seconds
+        self._totals.tokens += len(made)
+        self._load = measure(self._batch, self._totals)
 
     def _tell(self, made: list[Made], preempted: list[PacedLive]) -> None:
         for live in preempted:
             self._on_preempted(live.engine_id)
         ordered = sorted(made, key=lambda one: one.live.client)
         outputs = [
-            _outputs(client, list(group)) for client, group in groupby(ordered, lambda m: m.live.client)
+            outputs_of(client, list(group)) for client, group in groupby(ordered, lambda m: m.live.client)
         ]
         if outputs:
             self._on_step(outputs)
@@ -290,43 +286,6 @@ class PacedEngine:
             computed_tokens=live.computed,
         )
 
-    def _measure(self) -> EngineLoad:
-        batch = self._batch
-        reserved = sum(reservation.blocks for reservation in batch.reservations)
-        return EngineLoad(
-            used_blocks=batch.memory.geometry.blocks - batch.memory.free_blocks - reserved,
-            reserved_blocks=reserved,
-            running=len(batch.running),
-            waiting=len(batch.waiting),
-            per_class=_per_class(batch.live.values()),
-            head_of_line_blocks=batch.demand_blocks(batch.waiting[0]) if batch.waiting else 0,
-            queued_blocks=batch.queued_blocks(),
-            unprefilled_tokens=sum(
-                max(0, len(live.tokens) - live.computed - 1) for live in batch.live.values()
-            ),
-            preempted_waiting=sum(live.state is RequestState.PREEMPTED for live in batch.waiting),
-            preemptions_total=batch.preemptions_total,
-            steps_total=self._steps,
-            step_seconds_total=self._step_seconds,
-            tokens_total=self._tokens,
-        )
-
-    def _info(self) -> EngineInfo:
-        options = self.options
-        return EngineInfo(
-            engine=ENGINE_NAME,
-            engine_version=ENGINE_VERSION,
-            served_model=self._served_model,
-            max_model_len=options.max_model_len,
-            block_size_tokens=options.block_size_tokens,
-            total_blocks=self._batch.memory.geometry.blocks,
-            kv_bytes_per_token=options.kv_bytes_per_token,
-            compatibility=(
-                f"{ENGINE_VERSION}|{self._served_model}|block={options.block_size_tokens}"
-                f"|kv={options.kv_bytes_per_token}|vocab={options.vocabulary}|len={options.max_model_len}"
-            ),
-        )
-
 
 def _own(reservation: Reservation) -> PacedReservation:
     return cast("PacedReservation", reservation)
@@ -335,40 +294,3 @@ def _own(reservation: Reservation) -> PacedReservation:
 def _each(operation: Callable[[str], Any], values: Sequence[str]) -> None:
     for value in values:
         operation(value)
-
-
-def _outputs(client: str, made: list[Made]) -> StepOutputs:
-    outputs = [
-        PacedOutput(one.live.engine_id, [one.token_id], finish_reason=one.finish_reason) for one in made
-    ]
-    return StepOutputs(
-        client=client,
-        engine_ids=tuple(one.live.engine_id for one in made),
-        starts=tuple(one.position for one in made),
-        payload=_ENCODE(PacedOutputs(0, outputs, timestamp=time.monotonic())),
-        finished=tuple(one.live.engine_id for one in made if one.finish_reason is not None),
-    )
-
-
-def _per_class(lives: Any) -> tuple[ClassCount, ...]:
-    counts: dict[str, list[int]] = {}
-    for live in lives:
-        count = counts.setdefault(live.image.slo_class, [0, 0, 0])
-        count[0] += live.state in (RequestState.RUNNING, RequestState.FROZEN)
-        count[1] += live.state in (RequestState.WAITING, RequestState.PREEMPTED)
-        count[2] += len(live.blocks)
-    return tuple(ClassCount(name, *count) for name, count in sorted(counts.items()))
-
-
-def _describe(live: PacedLive) -> RequestInfo:
-    return RequestInfo(
-        engine_id=live.engine_id,
-        request_id=split_engine_id(live.engine_id)[0],
-        slo_class=live.image.slo_class,
-        tenant=live.image.tenant,
-        state=live.state.value,
-        prompt_tokens=live.prompt_tokens,
-        output_tokens=live.output_tokens,
-        blocks=len(live.blocks),
-        arrived_at_s=live.image.arrived_at_s,
-    )
