@@ -25,6 +25,8 @@ class PacedOptions:
     base_step_ms: float = 4.0
     per_sequence_ms: float = 0.1
     per_prefill_token_ms: float = 0.02
+    per_context_token_ms: float = 0.0
+    """Of every token of KV cache that a step reads."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
