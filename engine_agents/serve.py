@@ -34,6 +34,8 @@ from engine_agents.messages import (
     RequestInfo,
     split_engine_id,
 )
+from engine_agents.metric_messages import InstanceMetrics, Measured
+from engine_agents.metric_reports import MetricsReporter
 from engine_agents.migration.desk import MigrationDesk
 from engine_agents.migration.ports import SourceLink
 from engine_agents.migration.transfer import Pace
@@ -95,6 +97,7 @@ class AgentServer:
             min_interval_s=config.status_min_interval_s,
             max_interval_s=config.status_max_interval_s,
         )
+        self._metrics_reporter = MetricsReporter(config.redis_url, config.redis_prefix, self.metrics)
         self._on_failure = on_failure
         self.dead = False
         self._last_load = _NO_LOAD
@@ -120,6 +123,7 @@ class AgentServer:
         )
         self.state = "ready"
         self._reporter.touch()
+        self._metrics_reporter.start()
         self.spawn(self._intake.heartbeats())
         return self._info
 
@@ -136,6 +140,7 @@ class AgentServer:
         await self.desk.close()
         self.ways.close()
         self.dead = True
+        await self._metrics_reporter.close()
         await asyncio.to_thread(self.engine.stop)
         await self._reporter.close()
         await asyncio.to_thread(self._trace.close)
@@ -286,6 +291,20 @@ class AgentServer:
             pid=os.getpid(),
             host=socket.gethostname(),
             leaving=self.leaving,
+        )
+
+    def metrics(self, now_s: float) -> InstanceMetrics:
+        """What the engine counts under its own names, and what the agent counts. Any thread."""
+        return InstanceMetrics(
+            instance_id=self.config.instance_id,
+            incarnation=self.incarnation,
+            taken_at_s=now_s,
+            families=self.engine.metrics() if isinstance(self.engine, Measured) and not self.dead else [],
+            agent_counts={
+                **self.counters,
+                "reports_not_taken": self._reporter.failures,
+                "outcomes_lost": self._reporter.outcomes_lost,
+            },
         )
 
     def count(self, name: str) -> None:

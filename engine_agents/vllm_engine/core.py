@@ -25,6 +25,7 @@ from engine_agents.vllm_engine import codec
 from engine_agents.vllm_engine.clients import Clients
 from engine_agents.vllm_engine.failed_step import end_culprits
 from engine_agents.vllm_engine.load import StepCounters, measure
+from engine_agents.vllm_engine.metrics import StepMetrics
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 from engine_agents.vllm_engine.worker import RequestStates
 
@@ -60,6 +61,8 @@ class EngineThread:
         self._failures_in_a_row = 0
         self._thread = threading.Thread(target=self._run, name="vllm-engine", daemon=True)
         self.on_step: Callable[[Sequence[StepOutputs]], None] = discard_outputs
+        self.metrics: StepMetrics | None = None
+        """From the end of warm-up on."""
         self.clients = Clients()
         self.counters = StepCounters()
         self.reserved_blocks: Callable[[], int] = int
@@ -186,10 +189,13 @@ class EngineThread:
             time.sleep(STALLED_PAUSE_S)
 
     def _hand_out(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        if self.metrics is not None:
+            self.metrics.step(outputs, self.scheduler.live)
         steps = [
             self._for_client(index, outs)
             for index, outs in outputs.items()
-            if self.clients.name(index) is not None
+            # vLLM attaches its statistics to empty outputs where a step made none.
+            if (outs.outputs or outs.finished_requests) and self.clients.name(index) is not None
         ]
         if steps:
             try:

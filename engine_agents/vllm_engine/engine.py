@@ -21,6 +21,7 @@ from engine_agents.engines.port import (
     StepOutputs,
 )
 from engine_agents.messages import Add, RequestInfo
+from engine_agents.metric_messages import MetricFamily
 from engine_agents.vllm_engine import environment
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class VllmEngine:
         if thread.ended:
             raise RuntimeError("the engine's thread has ended: start the agent again")
         return thread.load
+
+    def metrics(self) -> list[MetricFamily]:
+        """vLLM's own, under its own names."""
+        return self.serving.metric_families()
 
     def requests(self) -> Future[list[RequestInfo]]:
         return self._call(self.serving.request_infos)

@@ -17,6 +17,7 @@ from vllm.v1.request import Request
 from engine_agents.config import AgentConfig
 from engine_agents.engines.port import AddOutcome, EngineInfo, MoveImpossible, StepOutputs
 from engine_agents.messages import Add, RequestInfo, engine_id, split_engine_id
+from engine_agents.metric_messages import MetricFamily
 from engine_agents.vllm_engine import codec, contract, environment, images, warmup
 from engine_agents.vllm_engine.admission import (
     InvalidRequestError,
@@ -30,8 +31,9 @@ from engine_agents.vllm_engine.compatibility import compatibility
 from engine_agents.vllm_engine.core import EngineThread
 from engine_agents.vllm_engine.departures import Departures, check_movable
 from engine_agents.vllm_engine.launch_options import StartError, explain_failure, make_vllm_config
-from engine_agents.vllm_engine.live import LiveRequest
+from engine_agents.vllm_engine.live import LiveRequest, RequestTimes
 from engine_agents.vllm_engine.load import total_blocks
+from engine_agents.vllm_engine.metrics import StepMetrics
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Serving:
         self._config = config
         vllm_config = make_vllm_config(config)
         self.thread = EngineThread(
-            lambda: EngineCore(vllm_config, UniProcExecutor, log_stats=False), warmup.warm_up
+            lambda: EngineCore(vllm_config, UniProcExecutor, log_stats=True), warmup.warm_up
         )
         try:
             self.thread.start()
@@ -70,6 +72,8 @@ class Serving:
         self._attach_migration()
         self._limits = self._model_limits()
         self.info = self._describe()
+        self.metrics = StepMetrics(self.thread.core.vllm_config)
+        self.thread.metrics = self.metrics
         self.thread.on_step = on_step
         self.scheduler.on_preempted = unfailing(on_preempted)
 
@@ -118,6 +122,13 @@ class Serving:
             self.thread.core.model_executor.shutdown()
         gc.collect()
 
+    # ---- any thread
+
+    def metric_families(self) -> list[MetricFamily]:
+        """vLLM's own metrics, as of now."""
+        deferred = len(self.scheduler.deferred_waiting)
+        return self.metrics.families(self.thread.load, self._limits.total_blocks, deferred)
+
     # ---- on the engine's thread
 
     def add(self, client: str, add: Add) -> AddOutcome:
@@ -154,6 +165,7 @@ class Serving:
             engine_request=add.engine_request,
             arrived_at_s=made.arrival_time,
             delivered_tokens=len(add.prior_token_ids),
+            times=RequestTimes(made.max_tokens),
         )
         if add.prior_token_ids:
             made.append_output_token_ids(list(add.prior_token_ids))
@@ -217,6 +229,7 @@ class Serving:
             prompt_tokens=made.num_prompt_tokens,
             engine_request=image.engine_request,
             arrived_at_s=made.arrival_time,
+            times=RequestTimes(made.max_tokens),
         )
         return made, live
 
