@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from console import instance_metrics
 from console.api.converters import register
 from console.api.views.console_view import ConsoleView
 from controlplane import redis_client
@@ -35,7 +36,6 @@ from controlplane.rebalancing.selectors import loop_status, scheduling_class_rul
 from controlplane.scheduling.load import freeness
 from engine_agents.messages import GatewayStatus
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 RECENT = timedelta(minutes=5)
 
 
@@ -79,29 +79,19 @@ FAMILIES: dict[str, Family] = {
         ("instance", "direction"),
         "At the slots' number for minutes: load is shifting.",
     ),
-    "vllm:num_requests_running": Family(
-        "vLLM's own: requests in the running batch.",
-        ("instance", "model_name"),
-        "As in vLLM's documentation.",
+    "llumdeck_instance_requests": Family(
+        "Requests in the engine's batch (running) and in its own queue (waiting).",
+        ("instance", "state"),
+        "waiting above 0 with late binding: pre-empted ones; runbook preemption-storm.",
     ),
-    "vllm:num_requests_waiting": Family(
-        "vLLM's own: requests in the engine's queue.",
-        ("instance", "model_name"),
-        "Above 0 with late binding: pre-empted ones.",
-    ),
-    "vllm:kv_cache_usage_perc": Family(
-        "vLLM's own: used share of the KV cache (1 is full).",
-        ("instance", "model_name"),
-        "As in vLLM's documentation.",
-    ),
-    "vllm:num_preemptions": Family(
-        "vLLM's own: preemptions since the engine's start.",
-        ("instance", "model_name"),
+    "llumdeck_instance_preemptions": Family(
+        "Preemptions since the engine's start.",
+        ("instance",),
         "Rising fast: runbook preemption-storm.",
     ),
-    "vllm:generation_tokens": Family(
-        "vLLM's own: tokens generated since the engine's start.",
-        ("instance", "model_name"),
+    "llumdeck_instance_generated_tokens": Family(
+        "Tokens generated since the engine's start.",
+        ("instance",),
         "Flat while requests run: runbook instance-stale.",
     ),
     "llumdeck_fleet_queued_requests": Family(
@@ -156,8 +146,8 @@ class FleetCollector(Collector):
 
 
 Families = dict[str, GaugeMetricFamily | CounterMetricFamily]
-COUNTERS = frozenset({"vllm:num_preemptions", "vllm:generation_tokens"})
-"""Exposed with ``_total`` behind the name, as vLLM does."""
+COUNTERS = frozenset({"llumdeck_instance_preemptions", "llumdeck_instance_generated_tokens"})
+"""Exposed with ``_total`` behind the name."""
 
 
 def _family(name: str, family: Family) -> GaugeMetricFamily | CounterMetricFamily:
@@ -191,17 +181,16 @@ def _from_redis(families: Families, now_s: float) -> None:
 
 def _of_instance(families: Families, item: SeenStatus, rules: Any) -> None:
     status, blocks = item.status, max(1, item.status.total_blocks)
-    name, model = status.instance_id, status.served_model
+    name = status.instance_id
     families["llumdeck_instance_report_age_seconds"].add_metric([name], item.age_s)
     families["llumdeck_instance_used_share"].add_metric([name], status.used_blocks / blocks)
     families["llumdeck_instance_reserved_share"].add_metric([name], status.reserved_blocks / blocks)
     families["llumdeck_instance_migrations"].add_metric([name, "in"], status.migrations_in)
     families["llumdeck_instance_migrations"].add_metric([name, "out"], status.migrations_out)
-    families["vllm:num_requests_running"].add_metric([name, model], status.running)
-    families["vllm:num_requests_waiting"].add_metric([name, model], status.waiting)
-    families["vllm:kv_cache_usage_perc"].add_metric([name, model], status.used_blocks / blocks)
-    families["vllm:num_preemptions"].add_metric([name, model], status.preemptions_total)
-    families["vllm:generation_tokens"].add_metric([name, model], status.tokens_total)
+    families["llumdeck_instance_requests"].add_metric([name, "running"], status.running)
+    families["llumdeck_instance_requests"].add_metric([name, "waiting"], status.waiting)
+    families["llumdeck_instance_preemptions"].add_metric([name], status.preemptions_total)
+    families["llumdeck_instance_generated_tokens"].add_metric([name], status.tokens_total)
     cluster = to_cluster_snapshot([item], pool=status.pool, classes=rules, taken_at_s=status.reported_at_s)
     for snapshot in cluster.instances:
         value = freeness(snapshot, rules)
@@ -236,7 +225,7 @@ class Metrics(ConsoleView):
     def get(self, request: Request) -> HttpResponse:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(FleetCollector())
-        return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE)
+        return HttpResponse(generate_latest(registry), content_type=instance_metrics.CONTENT_TYPE)
 
 
 class Targets(ConsoleView):
@@ -260,4 +249,5 @@ register()
 urlpatterns: list[URLPattern] = [
     path("metrics", Metrics.as_view(), name="metrics"),
     path("metrics/targets", Targets.as_view(), name="metrics-targets"),
+    *instance_metrics.urlpatterns,
 ]

@@ -175,6 +175,8 @@ MATRIX: Final[dict[str, Row]] = {
     "schema": {"get": ACCOUNT},
     "metrics": {"get": Access(LOOKERS, scopes.METRICS)},
     "metrics-targets": {"get": Access(LOOKERS, scopes.METRICS)},
+    "metrics-instance": {"get": Access(LOOKERS, scopes.METRICS)},
+    "metrics-instance-targets": {"get": Access(LOOKERS, scopes.METRICS)},
 }
 
 

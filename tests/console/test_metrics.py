@@ -9,14 +9,28 @@ from pathlib import Path
 
 import pytest
 import yaml
+from django.urls import resolve
 from prometheus_client.parser import text_string_to_metric_families
 
-from console.metrics import FAMILIES
+from console.metrics import COUNTERS, FAMILIES
 from controlplane.gateway.metrics import GatewayMetrics
 from tests.console.fake_fleet import FakeFleet, Writer
 from tests.engine_agents.test_tracing import finished
 
 ROOT = Path(__file__).resolve().parents[2]
+VLLM_SAMPLES = {
+    "vllm:time_to_first_token_seconds_bucket",
+    "vllm:inter_token_latency_seconds_bucket",
+    "vllm:e2e_request_latency_seconds_bucket",
+    "vllm:request_queue_time_seconds_bucket",
+    "vllm:prefix_cache_hits_total",
+    "vllm:prefix_cache_queries_total",
+    "vllm:prompt_tokens_total",
+    "vllm:generation_tokens_total",
+    "vllm:iteration_tokens_total_sum",
+    "vllm:iteration_tokens_total_count",
+}
+"""Of those that real engines are seen to have, in ``tests/vllm_engine/test_metrics.py``."""
 BOUNDED = {
     "pool",
     "state",
@@ -40,14 +54,18 @@ def scraped(live_redis, as_role) -> dict:
     return {each.name: each for each in text_string_to_metric_families(answer.content.decode())}
 
 
-def test_instances_are_exposed_under_our_names_and_vllms(scraped):
-    assert {each.labels["instance"] for each in scraped["llumdeck_instance_used_share"].samples} == {
-        "main-1", "main-2", "main-3"
-    }  # fmt: skip
-    for name in ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"):
-        assert len(scraped[name].samples) == 3
-    for name in ("vllm:num_preemptions", "vllm:generation_tokens"):
+def test_every_instance_is_exposed(scraped):
+    names = {"main-1", "main-2", "main-3"}
+    assert {each.labels["instance"] for each in scraped["llumdeck_instance_used_share"].samples} == names
+    states = [each.labels["state"] for each in scraped["llumdeck_instance_requests"].samples]
+    assert sorted(states) == ["running"] * 3 + ["waiting"] * 3
+    for name in ("llumdeck_instance_preemptions", "llumdeck_instance_generated_tokens"):
         assert {each.name for each in scraped[name].samples} == {f"{name}_total"}
+
+
+def test_vllms_names_are_counted_once(scraped):
+    """They belong to ``/metrics/instances/<id>``; in both places a sum over them would be doubled."""
+    assert not [name for name in scraped if name.startswith("vllm:")]
 
 
 def test_labels_are_bounded_and_every_family_is_described(scraped):
@@ -87,7 +105,8 @@ def known_names() -> set[str]:
     gateway = GatewayMetrics()
     gateway.request_finished(finished())
     own = set(re.findall(r"^(llumdeck_gateway_\w+?)(?:\{| )", gateway.render().decode(), re.MULTILINE))
-    return own | set(FAMILIES) | {"vllm:num_preemptions_total"}
+    counters = {f"{name}_total" for name in COUNTERS}
+    return own | set(FAMILIES) | counters | VLLM_SAMPLES
 
 
 def asked_names(expression: str) -> set[str]:
@@ -96,7 +115,7 @@ def asked_names(expression: str) -> set[str]:
 
 def test_dashboards_ask_only_for_what_is_exposed():
     boards = sorted((ROOT / "docker/grafana/dashboards").glob("*.json"))
-    assert len(boards) >= 2
+    assert len(boards) >= 3
     asked = set()
     for board in boards:
         for panel in json.loads(board.read_text())["panels"]:
@@ -104,6 +123,16 @@ def test_dashboards_ask_only_for_what_is_exposed():
                 asked |= asked_names(target["expr"])
     assert asked <= known_names()
     assert len(asked) > 15
+
+
+def test_prometheus_keeps_the_label_instance_of_what_it_scrapes():
+    """Without ``honor_labels`` an engine's ``instance`` would be called ``exported_instance``."""
+    jobs = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    by_name = {each["job_name"]: each for each in jobs}
+    for name in ("llumdeck-console", "llumdeck-instances"):
+        assert by_name[name]["honor_labels"] is True
+    paths = {each["url"].partition("8800")[2] for job in jobs for each in job.get("http_sd_configs", [])}
+    assert {resolve(path).url_name for path in paths} == {"metrics-targets", "metrics-instance-targets"}
 
 
 def test_prometheus_rules_ask_only_for_what_is_exposed_and_have_runbooks():

@@ -155,4 +155,6 @@ CALLS: dict[tuple[str, str], Call] = {
     ("schema", "get"): Call("schema"),
     ("metrics", "get"): Call("/metrics"),
     ("metrics-targets", "get"): Call("/metrics/targets"),
+    ("metrics-instance", "get"): Call("/metrics/instances/none-such", None, 404),
+    ("metrics-instance-targets", "get"): Call("/metrics/targets/instances"),
 }
