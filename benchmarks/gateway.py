@@ -12,14 +12,15 @@ NAME       another router in front of ``bare``, by ``--router`` (``{worker}`` an
 Runs alternate; figures are CPU time of the server's process tree (of a router's alone, without ``bare``
 behind it), as medians of the repetitions' differences and ratios. ``shim_*`` is ours less bare,
 ``ratio_per_token`` and ``burst_ttft_ratio`` are ours over vllm. The model is the generated one; its tokens
-are not text. Memory is what idle streams, that wait for a first token, add to the process.
+are not text. Memory is what idle streams, that wait for a first token, add to the process; ``idle_fresh_*``
+is what fresh requests feel of them, ``slow_readers_itl_p99_ratio`` what other streams feel of clients that
+read a byte a second, beside as many that read at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import resource
@@ -30,48 +31,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
-from benchmarks.gateway_servers import KEY, MODEL, STEP_MS, Bench, tree
+from benchmarks.gateway_clients import (
+    IdleStreams,
+    client,
+    gaps,
+    one_token,
+    readers,
+    stream,
+    tokenize_s,
+    wait_until_answering,
+    wait_until_serving,
+)
+from benchmarks.gateway_servers import STEP_MS, Bench, tree
 
 IDLE_STEP_MS = 600_000.0
 TOKENS = 100
-START_LIMIT_S = 300.0
 BURST = 200
+FRESH_S = 5.0
+SLOW_READERS, SLOW_STEP_MS = 200, 100.0
+SETTLE_LIMIT_S = 300.0
 OPENED_FIRST = 200
 """Idle streams that are there before memory is looked at."""
 FILES_BESIDE = 500
 """Descriptors that a process needs beside its streams."""
-
-
-# ---------------------------------------------------------------- the client
-
-
-def client(port: int) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}",
-        headers={"Authorization": f"Bearer {KEY}"},
-        timeout=300,
-        limits=httpx.Limits(max_connections=512, max_keepalive_connections=512),
-    )
-
-
-async def one_token(http: httpx.AsyncClient) -> None:
-    body = {"model": MODEL, "prompt": "What does a request cost?", "max_tokens": 1}
-    (await http.post("/v1/completions", json=body)).raise_for_status()
-
-
-async def stream(http: httpx.AsyncClient, tokens: int) -> float:
-    """Time to the first chunk."""
-    body = {"model": MODEL, "prompt": "Tell", "max_tokens": tokens, "stream": True, "ignore_eos": True}
-    started = time.perf_counter()
-    first = 0.0
-    async with http.stream("POST", "/v1/completions", json=body) as reply:
-        reply.raise_for_status()
-        async for _ in reply.aiter_raw():
-            first = first or time.perf_counter() - started
-    return first
 
 
 def cpu_s(pid: int) -> float:
@@ -108,86 +92,74 @@ async def measure(pid: int, port: int, requests: int, streams: int) -> dict[str,
     }
 
 
-class IdleStreams:
-    """Connections whose answer has not begun."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        body = json.dumps({"model": MODEL, "prompt": "Wait", "max_tokens": 9, "stream": True}).encode()
-        self._request = (
-            f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        ).encode() + body
-        self._open: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def open(self, count: int) -> None:
-        for _ in range(0, count, 100):
-            await asyncio.gather(*(self._open_one() for _ in range(100)))
-            await asyncio.sleep(0.05)
-
-    async def _open_one(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(self._request)
-        self._open.append((reader, writer))
-
-    @property
-    def waiting(self) -> int:
-        """Those that the server has neither refused nor closed; one that is silent for long gets comments."""
-        return sum(not reader.at_eof() and _is_open(reader) for reader, _ in self._open)
-
-    def close(self) -> None:
-        for _, writer in self._open:
-            writer.transport.abort()
-
-
-def _is_open(reader: asyncio.StreamReader) -> bool:
-    begun = bytes(reader._buffer[:12])  # type: ignore[attr-defined]
-    return begun in (b"", b"HTTP/1.1 200")
-
-
-async def rss_per_stream(pid: int, port: int, streams: int) -> float:
-    """KiB that an open stream without a token adds to the server's process."""
+async def under_idle_streams(pid: int, port: int, streams: int) -> dict[str, float]:
+    """KiB that an open stream without a token adds, and what fresh requests feel of so many."""
     idle = IdleStreams(port)
     try:
         await idle.open(OPENED_FIRST)
         await settled(pid)
-        before = rss_kib(pid)
+        before, fresh = rss_kib(pid), await fresh_ms(port)
         await idle.open(streams - OPENED_FIRST)
         await settled(pid)
+        after, beside = rss_kib(pid), await fresh_ms(port)
         if idle.waiting < streams:
             raise RuntimeError(f"only {idle.waiting} of {streams} streams are open and wait")
-        return (rss_kib(pid) - before) / (streams - OPENED_FIRST)
     finally:
         idle.close()
+    return {
+        "rss_kib": (after - before) / (streams - OPENED_FIRST),
+        "fresh_p50_ratio": beside[0] / fresh[0],
+        "fresh_p99_ratio": beside[1] / fresh[1],
+    }
+
+
+async def fresh_ms(port: int) -> tuple[float, float]:
+    """P50 and P99 of requests that come one after the other for several seconds."""
+    async with client(port) as http:
+        await tokenize_s(http)
+        taken = []
+        until_s = time.perf_counter() + FRESH_S
+        while time.perf_counter() < until_s:
+            taken.append(await tokenize_s(http))
+            await asyncio.sleep(0.005)
+    return quantile_ms(taken, 0.5), quantile_ms(taken, 0.99)
+
+
+def quantile_ms(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] * 1e3
+
+
+async def gap_p99_ms(port: int, *, slow: bool) -> float:
+    """Between tokens of ordinary streams, beside so many others that read at once, or hardly at all."""
+    async with readers(port, SLOW_READERS, 1_500, slow=slow), client(port) as http:
+        await asyncio.sleep(2.0)
+        found = await asyncio.gather(*(gaps(http, 100) for _ in range(20)))
+    return quantile_ms([gap for each in found for gap in each], 0.99)
+
+
+async def slow_readers(folder: str, pairs: int) -> dict[str, float]:
+    """Median of paired ratios."""
+    bench = Bench(folder, ("ours",), SLOW_STEP_MS)
+    try:
+        port = bench.ports["ours"]
+        await wait_until_answering(port)
+        ratios = []
+        for _ in range(pairs):
+            beside_good = await gap_p99_ms(port, slow=False)
+            ratios.append(await gap_p99_ms(port, slow=True) / beside_good)
+    finally:
+        bench.close()
+    return {"slow_readers": SLOW_READERS, "slow_readers_itl_p99_ratio": statistics.median(ratios)}
 
 
 async def settled(pid: int) -> None:
     """Until the process has nothing more to do than its rounds."""
-    async with asyncio.timeout(START_LIMIT_S):
+    async with asyncio.timeout(SETTLE_LIMIT_S):
         quiet = 0
         while quiet < 2:
             before = cpu_s(pid)
             await asyncio.sleep(1.0)
             quiet = quiet + 1 if cpu_s(pid) - before < 0.2 else 0
-
-
-async def wait_until_serving(port: int) -> None:
-    async with client(port) as http, asyncio.timeout(START_LIMIT_S):
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                (await http.get("/v1/models")).raise_for_status()
-                return
-            await asyncio.sleep(0.5)
-
-
-async def wait_until_answering(port: int) -> None:
-    async with client(port) as http, asyncio.timeout(START_LIMIT_S):
-        while True:
-            try:
-                await one_token(http)
-                return
-            except httpx.HTTPError:
-                await asyncio.sleep(0.5)
 
 
 # ---------------------------------------------------------------- the figures
@@ -261,14 +233,16 @@ async def memory(folder: str, streams: int) -> dict[str, float]:
         try:
             await wait_until_serving(bench.ports[kind])
             await asyncio.sleep(2.0)
-            found[kind] = await rss_per_stream(bench.pids[kind], bench.ports[kind], streams)
+            found[kind] = await under_idle_streams(bench.pids[kind], bench.ports[kind], streams)
         finally:
             bench.close()
     return {
         "idle_streams": streams,
-        "rss_kib_per_stream": found["ours"],
-        "rss_kib_per_stream_bare": found["bare"],
-        "rss_kib_per_stream_above_vllm": found["ours"] - found["bare"],
+        "rss_kib_per_stream": found["ours"]["rss_kib"],
+        "rss_kib_per_stream_bare": found["bare"]["rss_kib"],
+        "rss_kib_per_stream_above_vllm": found["ours"]["rss_kib"] - found["bare"]["rss_kib"],
+        "idle_fresh_p50_ratio": found["ours"]["fresh_p50_ratio"],
+        "idle_fresh_p99_ratio": found["ours"]["fresh_p99_ratio"],
     }
 
 
@@ -292,11 +266,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=800)
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--idle-streams", type=int, default=10_000, help="0: leave memory out")
+    parser.add_argument("--slow-pairs", type=int, default=2, help="0: leave slow readers out")
     parser.add_argument("--router", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.quick:
         args.reps, args.requests, args.streams, args.idle_streams = 2, 300, 16, 500
+        args.slow_pairs = 0
     if args.idle_streams and args.idle_streams <= OPENED_FIRST:
         parser.error(f"--idle-streams: more than {OPENED_FIRST}, or 0")
     return args
@@ -312,6 +288,8 @@ def main() -> None:
         result = asyncio.run(costs(folder, args)) if args.reps else {}
         if args.idle_streams:
             result |= asyncio.run(memory(folder, args.idle_streams))
+        if args.slow_pairs:
+            result |= asyncio.run(slow_readers(folder, args.slow_pairs))
     text = json.dumps(result, indent=1)
     print(text)
     if args.json:
