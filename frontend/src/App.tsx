@@ -6,7 +6,7 @@ import { PaletteProvider } from "./components/palette/PaletteProvider";
 import { Shell } from "./components/Shell";
 import { LiveProvider } from "./live/context";
 import { Freshen } from "./live/Freshen";
-import { PoolProvider } from "./live/pool";
+import { ScopeProvider } from "./live/scope";
 import { OwnerApp } from "./OwnerApp";
 import { Overview } from "./pages/Overview";
 import { SignIn } from "./pages/SignIn";
@@ -43,7 +43,7 @@ export function App() {
   return (
     <MeProvider me={session.me}>
       <LiveProvider>
-        <PoolProvider>
+        <ScopeProvider>
           <NoticeProvider>
             <DialogProvider>
               <Freshen />
@@ -73,7 +73,7 @@ export function App() {
               </PaletteProvider>
             </DialogProvider>
           </NoticeProvider>
-        </PoolProvider>
+        </ScopeProvider>
       </LiveProvider>
     </MeProvider>
   );

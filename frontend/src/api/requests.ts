@@ -1,4 +1,5 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { type RangeKey, sinceOf } from "../lib/range";
 import { get, type Page } from "./client";
 import { seconds } from "./migrations";
 import type { RequestDetail, RequestRow } from "./shapes";
@@ -32,15 +33,18 @@ export function useLiveRequests(instanceId: string | null, everyMs: number | fal
 }
 
 /** Finished requests, newest first, page by page. */
-export function useFinishedRequests(filters: Record<string, string>, enabled: boolean) {
-  const query = new URLSearchParams({ limit: "100" });
-  for (const [name, value] of Object.entries(filters)) if (value) query.set(name, value);
-  const path = `requests?${query}`;
+export function useFinishedRequests(filters: Record<string, string>, range: RangeKey) {
+  const firstPage = () => {
+    const query = new URLSearchParams({ limit: "100" });
+    for (const [name, value] of Object.entries(filters)) if (value) query.set(name, value);
+    const since = sinceOf(range, Date.now());
+    if (since) query.set("since", since);
+    return `requests?${query}`;
+  };
   return useInfiniteQuery({
-    queryKey: ["requests", "finished", path],
-    enabled,
-    initialPageParam: path,
-    queryFn: ({ pageParam }) => get<Page<RequestRow>>(pageParam),
+    queryKey: ["requests", "finished", filters, range],
+    initialPageParam: "",
+    queryFn: ({ pageParam }) => get<Page<RequestRow>>(pageParam || firstPage()),
     getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: 10_000,
   });

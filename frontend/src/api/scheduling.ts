@@ -1,6 +1,7 @@
 // Rounds, policies, pools: what decides, and how it is set.
 
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { type RangeKey, sinceOf } from "../lib/range";
 import { get, getVersioned, type Page, post } from "./client";
 import type { PolicyField, PolicyVersion as PolicyRow, Pool, PoolSize, ScalingDecision } from "./shapes";
 
@@ -107,12 +108,11 @@ export interface Preview {
   diff: { path: string; before: unknown; after: unknown }[];
 }
 
-export function useRounds(pool: string | null) {
-  const first = `rounds?limit=50${pool ? `&pool=${encodeURIComponent(pool)}` : ""}`;
+export function useRounds(pool: string | null, range: RangeKey) {
   return useInfiniteQuery({
-    queryKey: ["rounds", first],
-    initialPageParam: first,
-    queryFn: ({ pageParam }) => get<Page<Round>>(pageParam),
+    queryKey: ["rounds", pool, range],
+    initialPageParam: "",
+    queryFn: ({ pageParam }) => get<Page<Round>>(pageParam || `rounds?${listQuery(range, pool)}`),
     getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: 5_000,
   });
@@ -134,10 +134,19 @@ export function usePolicies(pool: string) {
   });
 }
 
-/** Make a version the active one, as it was read: the server refuses what has changed since. */
-export async function activatePolicy(id: number, reason: string): Promise<void> {
+function listQuery(range: RangeKey, pool: string | null): string {
+  const since = sinceOf(range, Date.now());
+  return String(new URLSearchParams({ limit: "50", ...(pool ? { pool } : {}), ...(since ? { since } : {}) }));
+}
+
+/**
+ * Make a version the active one, as it was read: the server refuses what has changed since. With `forS`
+ * the version before comes back by itself after so many seconds.
+ */
+export async function activatePolicy(id: number, reason: string, forS: number | null = null): Promise<void> {
   const found = await getVersioned<PolicyVersion>(`policies/${id}`);
-  await post(`policies/${id}/activate`, { change_reason: reason }, found.etag);
+  const asked = { change_reason: reason, ...(forS === null ? {} : { for_s: forS }) };
+  await post(`policies/${id}/activate`, asked, found.etag);
 }
 
 export function usePolicyFields() {
@@ -166,11 +175,13 @@ export function usePoolSize(pool: string) {
   });
 }
 
-export function useScalingDecisions(pool: string) {
+export function useScalingDecisions(pool: string, range: RangeKey) {
   return useQuery({
-    queryKey: ["pools", pool, "decisions"],
+    queryKey: ["pools", pool, "decisions", range],
     queryFn: () =>
-      get<Page<ScalingDecision>>(`pools/${encodeURIComponent(pool)}/autoscaling/decisions?limit=50`),
+      get<Page<ScalingDecision>>(
+        `pools/${encodeURIComponent(pool)}/autoscaling/decisions?${listQuery(range, null)}`,
+      ),
     enabled: pool !== "",
     refetchInterval: 5_000,
   });

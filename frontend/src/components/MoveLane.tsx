@@ -1,5 +1,5 @@
 import { Link } from "react-router";
-import { age, count, duration, durationParts } from "../lib/format";
+import { age, count, duration, durationParts, separated } from "../lib/format";
 import { tenantColor } from "../lib/tenants";
 import { outcomeOf, ruleWords, shortId, shortMove, splitStages, stopLong } from "../lib/words";
 import type { Migration, Stage } from "../live/types";
@@ -42,7 +42,7 @@ export function MoveLane({ move, tenants, now, limitMs }: LaneProps) {
         </div>
         <div className="t3" title={move.why}>
           {ruleWords(move)}
-          {move.why ? `: ${move.why}` : ""}
+          {move.why ? `: ${separated(move.why)}` : ""}
         </div>
       </div>
       <Stages move={move} />

@@ -3,9 +3,11 @@ import { NavLink } from "react-router";
 import { runningMoves, totals } from "../lib/fleet";
 import { clock, count } from "../lib/format";
 import { PLACES, type Place, SETTINGS, TABS } from "../lib/places";
+import { RANGES, rangeOf } from "../lib/range";
 import { situation } from "../lib/situation";
 import { useLiveStore, useShown } from "../live/context";
 import { useInstances, usePool } from "../live/pool";
+import { useScope } from "../live/scope";
 import { useMe } from "../session";
 import { ConnectionLabel } from "./ConnectionLabel";
 import { Icon, Logo } from "./Icon";
@@ -105,12 +107,30 @@ function TopBar() {
       >
         {pausedAt === null ? "Pause" : "Resume"}
       </button>
+      <RangePicker />
       <button type="button" className="btn small search wide" onClick={palette.open}>
         <span className="t3">Search or act</span> <kbd>Ctrl K</kbd>
       </button>
       <span className="topbar-clock t3">{clock(screenNow)} UTC</span>
       <PersonMenu me={me} />
     </header>
+  );
+}
+
+/** How far back lists and sums look: one setting for all screens. */
+function RangePicker() {
+  const { range, chooseRange } = useScope();
+  return (
+    <label className="pool range">
+      <span className="visually-hidden">Time range of lists and sums</span>
+      <select value={range} onChange={(event) => chooseRange(rangeOf(event.target.value))}>
+        {Object.entries(RANGES).map(([key, { words }]) => (
+          <option key={key} value={key}>
+            {words}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 

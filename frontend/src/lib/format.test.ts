@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { age, bytes, clock, count, duration, fixed, percent, plural } from "./format";
+import { age, bytes, clock, count, duration, fixed, lasting, percent, plural, separated } from "./format";
 
 describe("numbers", () => {
   it("shows what is absent as a dash, never as 0", () => {
@@ -55,5 +55,34 @@ describe("numbers", () => {
   it("counts one thing in the singular", () => {
     expect(plural(1, "request")).toBe("1 request");
     expect(plural(1200, "request")).toBe("1,200 requests");
+  });
+});
+
+describe("words", () => {
+  it("says how long something lasts with two units", () => {
+    expect([2.6, 42.4, 72, 120, 3_840, 266_400].map(lasting)).toEqual([
+      "2.6\u202fs",
+      "42\u202fs",
+      "1\u202fmin 12\u202fs",
+      "2\u202fmin",
+      "1\u202fh 4\u202fmin",
+      "3\u202fd 2\u202fh",
+    ]);
+  });
+
+  it("separates thousands in sentences of others, and leaves ids, decimals and times alone", () => {
+    expect(separated("needs 6592 tokens, has 12 (of 11264).")).toBe(
+      "needs 6,592 tokens, has 12 (of 11,264).",
+    );
+    for (const kept of [
+      "cmpl-123456",
+      "2026-11-21T03:12:07",
+      "0.12345",
+      "main-1234 → main-2",
+      "#12345",
+      "a1234",
+    ]) {
+      expect(separated(kept)).toBe(kept);
+    }
   });
 });

@@ -66,6 +66,29 @@ export function age(seconds: number | null | undefined): string {
   return `${Math.floor(value / 86_400)}${THIN}d`;
 }
 
+/** How long something lasts, as in a sentence: "2.6 s", "42 s", "1 min 12 s", "1 h 4 min", "3 d 2 h". */
+export function lasting(seconds: number | null | undefined): string {
+  if (seconds == null) return ABSENT;
+  const value = Math.max(0, seconds);
+  if (value < 9.95) return `${value.toFixed(1)}${THIN}s`;
+  const whole = Math.round(value);
+  if (whole < 60) return `${whole}${THIN}s`;
+  if (whole < 3_600) return twoUnits(whole, 60, "min", "s");
+  if (whole < 86_400) return twoUnits(Math.floor(whole / 60), 60, "h", "min");
+  return twoUnits(Math.floor(whole / 3_600), 24, "d", "h");
+}
+
+function twoUnits(value: number, per: number, large: string, small: string): string {
+  const rest = value % per;
+  const head = `${Math.floor(value / per)}${THIN}${large}`;
+  return rest ? `${head} ${rest}${THIN}${small}` : head;
+}
+
+/** Words that came from elsewhere, with thousands separated: "6592 tokens" as "6,592 tokens"; ids and years stay. */
+export function separated(text: string): string {
+  return text.replace(/(?<![\w.,:#/+-])\d{4,}(?=[.,;:)]?(?:\s|$)|\))/g, (digits) => count(Number(digits)));
+}
+
 const units = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
 export function bytes(value: number | null | undefined): string {

@@ -14,7 +14,7 @@ import {
   usedShare,
   withQueue,
 } from "./fleet";
-import { age, capital, count, duration, percent, plural } from "./format";
+import { capital, count, duration, lasting, percent, plural } from "./format";
 
 export interface Problem {
   key: string;
@@ -81,7 +81,7 @@ function silentInstances(state: LiveState, instances: readonly Instance[], now: 
     .sort((a, b) => (a.heard_at ?? 0) - (b.heard_at ?? 0));
   const first = silent[0];
   if (!first) return [];
-  const since = age(now - (first.heard_at ?? now));
+  const since = lasting(now - (first.heard_at ?? now));
   return [
     {
       key: "silent",
@@ -117,7 +117,7 @@ function loopAway(state: LiveState, now: number): Problem[] {
       key: "loop",
       level: "risk",
       title: loop
-        ? `The rebalancing loop has not ticked for ${age(now - loop.last_tick_at)}`
+        ? `The rebalancing loop has not ticked for ${lasting(now - loop.last_tick_at)}`
         : "The rebalancing loop has not reported",
       detail: "Requests are served; nothing is moved, drained or scaled until it leads again.",
       action: { kind: "page", to: "/audit", name: "Show audit" },

@@ -20,7 +20,7 @@ import {
   usedShare,
   withQueue,
 } from "./fleet";
-import { age, capital, count, duration, percent, plural } from "./format";
+import { capital, count, duration, lasting, percent, plural } from "./format";
 
 export interface Cell {
   title: string;
@@ -73,7 +73,7 @@ function headline(state: LiveState, instances: readonly Instance[], sums: Totals
 function redisAway(state: LiveState, now: number): Headline | null {
   const redis = state.degraded.redis;
   if (!redis) return null;
-  const since = age(now - redis.since);
+  const since = lasting(now - redis.since);
   return {
     level: "risk",
     sentence: `Redis has not answered for ${since}. Requests are still served; live status and moves are on hold.`,
@@ -84,7 +84,7 @@ function redisAway(state: LiveState, now: number): Headline | null {
 function databaseAway(state: LiveState, now: number): Headline | null {
   const database = state.degraded.database;
   if (!database) return null;
-  const since = age(now - database.since);
+  const since = lasting(now - database.since);
   return {
     level: "risk",
     sentence: `The database has not answered for ${since}. Requests are still served; history and actions are on hold.`,
@@ -139,7 +139,7 @@ function silent(instances: readonly Instance[], now: number): Headline | null {
   const quiet = instances.filter((item) => freshness(item.heard_at, now).freshness === "stale");
   const first = quiet[0];
   if (!first) return null;
-  const since = age(now - (first.heard_at ?? now));
+  const since = lasting(now - (first.heard_at ?? now));
   const subject =
     quiet.length === 1 ? `${first.id} has` : `${first.id} and ${plural(quiet.length - 1, "other")} have`;
   return {
@@ -226,7 +226,7 @@ function doing(state: LiveState, instances: readonly Instance[], now: number): C
   const title = "What Llumdeck is doing";
   const { redis } = state.degraded;
   if (redis) {
-    const wait = age(Math.max(0, redis.next_try_at - now));
+    const wait = lasting(Math.max(0, redis.next_try_at - now));
     return {
       title,
       main: `Trying again in ${wait}, attempt ${count(redis.attempts + 1)}`,

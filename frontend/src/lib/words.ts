@@ -72,9 +72,12 @@ const STOPS: StopRule[] = [
 ];
 
 export function stopShort(move: Migration): string {
-  return (
-    STOPS.find((rule) => rule.match.test(move.reason))?.short ?? (move.reason || "Stopped, no reason given")
-  );
+  return stopWords(move.reason);
+}
+
+/** An agent's reason in a few words; its own where none is known. */
+export function stopWords(reason: string): string {
+  return STOPS.find((rule) => rule.match.test(reason))?.short ?? (reason || "Stopped, no reason given");
 }
 
 /** A full sentence: why it stopped and where the request is now. */
@@ -95,6 +98,11 @@ const RULES: Record<string, string> = {
   manual: "by hand",
   consolidate: "to free a whole instance",
 };
+
+/** What a rule does with requests, in a few words; its own name where none is known. */
+export function moveRuleWords(rule: string): string {
+  return RULES[rule] ?? rule.replaceAll("_", " ");
+}
 
 /** Why it moves: the rule, in words, with the agent's choice after it. */
 export function ruleWords(move: Migration): string {

@@ -1,6 +1,7 @@
-import { createContext, type ReactNode, useContext, useMemo, useState } from "react";
+import { useMemo } from "react";
 import { ordered } from "../lib/fleet";
 import { useShown } from "./context";
+import { useScope } from "./scope";
 import type { Instance } from "./types";
 
 interface PoolChoice {
@@ -10,25 +11,16 @@ interface PoolChoice {
   choose(pool: string | null): void;
 }
 
-const PoolContext = createContext<PoolChoice | null>(null);
-
 /** Which pool the screens show; with one pool there is nothing to choose. */
-export function PoolProvider({ children }: { children: ReactNode }) {
+export function usePool(): PoolChoice {
   const { state } = useShown();
-  const [chosen, choose] = useState<string | null>(null);
+  const { pool, choosePool } = useScope();
   const names = state ? [...new Set([...state.instances.values()].map((item) => item.pool))].sort() : [];
   const key = names.join("\n");
-  const value = useMemo(() => {
+  return useMemo(() => {
     const pools = key ? key.split("\n") : [];
-    return { pools, pool: chosen !== null && pools.includes(chosen) ? chosen : null, choose };
-  }, [key, chosen]);
-  return <PoolContext.Provider value={value}>{children}</PoolContext.Provider>;
-}
-
-export function usePool(): PoolChoice {
-  const choice = useContext(PoolContext);
-  if (choice === null) throw new Error("usePool outside PoolProvider");
-  return choice;
+    return { pools, pool: pool !== null && pools.includes(pool) ? pool : null, choose: choosePool };
+  }, [key, pool, choosePool]);
 }
 
 /** The instances of the chosen pool, in order. */

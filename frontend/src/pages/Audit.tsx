@@ -1,19 +1,22 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
-import { useSearchParams } from "react-router";
 import { get, type Page } from "../api/client";
 import type { AuditEntry } from "../api/types";
+import { FilterField } from "../components/Choices";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { fullTime, moment } from "../lib/format";
+import { type RangeKey, rangeWords, sinceOf } from "../lib/range";
+import { useUrlState } from "../lib/urlState";
 import { useShown } from "../live/context";
+import { useScope } from "../live/scope";
 
 export default function Audit() {
   const { screenNow: now } = useShown();
-  const [query, setQuery] = useSearchParams();
-  const text = query.get("q") ?? "";
+  const [text, setText] = useUrlState<string>("q", "");
+  const { range } = useScope();
   const entries = useInfiniteQuery({
-    queryKey: ["audit", text],
-    initialPageParam: `audit?limit=50${text ? `&q=${encodeURIComponent(text)}` : ""}`,
-    queryFn: ({ pageParam }) => get<Page<AuditEntry>>(pageParam),
+    queryKey: ["audit", text, range],
+    initialPageParam: "",
+    queryFn: ({ pageParam }) => get<Page<AuditEntry>>(pageParam || firstPage(text, range)),
     getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: 10_000,
   });
@@ -25,23 +28,15 @@ export default function Audit() {
         <span className="t2">Who did what, when and why. Entries are never changed or deleted.</span>
       </div>
       <div className="row filters">
-        <input
-          className="field"
-          data-filter
-          placeholder="Filter person, action, object"
-          aria-label="Filter the audit list"
-          value={text}
-          onChange={(event) =>
-            setQuery(event.currentTarget.value ? { q: event.currentTarget.value } : {}, { replace: true })
-          }
-        />
+        <FilterField value={text} placeholder="Filter person, action, object" onChange={setText} />
+        <span className="t3">{rangeWords(range)}</span>
       </div>
       <ProblemNote error={entries.error} />
       <section className="card" aria-label="audit entries">
         {entries.isPending ? (
           <div className="skeleton" style={{ height: 200, margin: 14 }} />
         ) : rows.length === 0 ? (
-          <p className="empty">{text ? "No entry matches." : "Nothing has been done yet."}</p>
+          <p className="empty">{text ? "No entry matches." : `Nothing was done ${rangeWords(range)}.`}</p>
         ) : (
           <ol className="audit">
             {rows.map((row) => (
@@ -64,6 +59,16 @@ export default function Audit() {
       </section>
     </>
   );
+}
+
+function firstPage(text: string, range: RangeKey): string {
+  const since = sinceOf(range, Date.now());
+  const query = new URLSearchParams({
+    limit: "50",
+    ...(text ? { q: text } : {}),
+    ...(since ? { since } : {}),
+  });
+  return `audit?${query}`;
 }
 
 function Entry({ row, now }: { row: AuditEntry; now: number }) {

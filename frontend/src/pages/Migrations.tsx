@@ -1,26 +1,28 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
-import { useState } from "react";
-import { useSearchParams } from "react-router";
-import { getMigrations } from "../api/migrations";
+import { useMoveSums, useMoves } from "../api/migrations";
 import { ActionButton } from "../components/ActionButton";
+import { FilterField, Picker, Segmented } from "../components/Choices";
 import { useDialog } from "../components/dialogs/DialogProvider";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { Histogram } from "../components/Histogram";
 import { HistoryTable } from "../components/HistoryTable";
 import { MoveLane } from "../components/MoveLane";
-import { OutcomeList } from "../components/OutcomeList";
+import { SumsCard } from "../components/migrations/SumsCard";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
-import { endedMoves, percentile, runningMoves } from "../lib/fleet";
+import { endedMoves, runningMoves } from "../lib/fleet";
 import { bytes, count, durationParts, plural } from "../lib/format";
-import { bytesOf } from "../lib/words";
+import { rangeWords } from "../lib/range";
+import { useUrlState } from "../lib/urlState";
+import { moveRuleWords } from "../lib/words";
 import { useShown } from "../live/context";
+import { usePool } from "../live/pool";
 import type { LiveState } from "../live/reducer";
+import { useScope } from "../live/scope";
 import type { Migration } from "../live/types";
 
 const LINGER_S = 10;
-const FILTERS = { all: "All", done: "Finished", stopped: "Stopped" } as const;
-type Filter = keyof typeof FILTERS;
+const DONE = { all: "", done: "true", stopped: "false" } as const;
+type Outcome = keyof typeof DONE;
 
 export default function Migrations() {
   const { state, screenNow: now } = useShown();
@@ -29,151 +31,157 @@ export default function Migrations() {
 }
 
 function Known({ state, now }: { state: LiveState; now: number }) {
-  const open = useDialog();
-  const [query, setQuery] = useSearchParams();
-  const filter = (query.get("outcome") ?? "all") as Filter;
-  const text = query.get("q") ?? "";
-  const [wantOlder, setWantOlder] = useState(false);
-  const older = useOlder(wantOlder);
-  const running = runningMoves(state);
-  const justEnded = endedMoves(state).filter((move) => now - (move.ended_at ?? 0) < LINGER_S);
-  const history = merged(endedMoves(state), older.data?.pages.flatMap((page) => page.results) ?? []);
-  const done = history.filter((move) => move.state === "done");
-  const downtimes = done.flatMap((move) => (move.downtime_ms === null ? [] : [move.downtime_ms]));
-  const shown = history.filter((move) => matches(move, filter, text));
-  const copied = history.reduce((sum, move) => sum + bytesOf(move), 0);
-  const set = (name: string, value: string) => {
-    const next = new URLSearchParams(query);
-    if (value) next.set(name, value);
-    else next.delete(name);
-    setQuery(next, { replace: true });
-  };
+  const { range } = useScope();
+  const pool = usePool().pool ?? "";
+  const sums = useMoveSums({ pool }, range);
+  const running = runningMoves(state).filter(
+    (move) => !pool || state.instances.get(move.source)?.pool === pool,
+  );
   return (
     <>
-      <div className="page-head">
-        <h1>Migrations</h1>
-        <div className="stats">
-          <Stat value={count(running.length)} unit="running" caption={pathsOf(running)} />
-          <TimeStat ms={percentile(downtimes, 0.5)} caption="median downtime" />
-          <TimeStat ms={percentile(downtimes, 0.99)} caption="p99 downtime" />
-          <Stat
-            value={count(done.length)}
-            unit={done.length === 1 ? "move" : "moves"}
-            caption={`finished, ${count(history.length - done.length)} stopped`}
-          />
-          <Stat
-            value={bytes(copied).split("\u202f")[0] ?? "–"}
-            unit={bytes(copied).split("\u202f")[1] ?? ""}
-            caption="copied"
-          />
-        </div>
-        <div className="actions">
-          <ActionButton onClick={() => open({ kind: "migrate" })}>Migrate a request…</ActionButton>
-        </div>
-      </div>
-      <section className="card" aria-label="running moves">
-        <div className="card-head">
-          <h2>Running</h2>
-          <span className="t3">
-            {count(running.length)}
-            {justEnded.length
-              ? `, and ${plural(justEnded.length, "that", "that")} ended in the last ${LINGER_S} s`
-              : ""}
-          </span>
-          <span className="aside">drawn as the sources report</span>
-        </div>
-        {running.length + justEnded.length === 0 && (
-          <p className="empty t2">
-            Nothing moves now. The loop moves requests away from instances that run out of memory; you can
-            move one by hand.
-          </p>
-        )}
-        {[...running, ...justEnded].map((move) => (
-          <MoveLane
-            key={move.id}
-            move={move}
-            tenants={state.tenants}
-            now={now}
-            limitMs={state.classes.get(move.slo_class)?.tpot_target_ms ?? null}
-          />
-        ))}
-      </section>
-      <div className="grid columns narrow-side">
-        <section className="card" aria-label="history">
-          <div className="card-head">
-            <h2>History</h2>
-            <fieldset className="segmented" aria-label="Outcome">
-              {(Object.keys(FILTERS) as Filter[]).map((key) => (
-                <button
-                  key={key}
-                  type="button"
-                  aria-pressed={filter === key}
-                  onClick={() => set("outcome", key === "all" ? "" : key)}
-                >
-                  {FILTERS[key]}
-                </button>
-              ))}
-            </fieldset>
-            <input
-              className="field"
-              data-filter
-              placeholder="Instance, tenant, request"
-              aria-label="Filter the history"
-              value={text}
-              onChange={(event) => set("q", event.currentTarget.value)}
-            />
-            <span className="aside">
-              {count(shown.length)} of {count(history.length)} loaded
-            </span>
-          </div>
-          <HistoryTable moves={shown} state={state} now={now} />
-          <ProblemNote error={older.error} />
-          <div className="card-body">
-            <button
-              type="button"
-              className="btn small"
-              disabled={older.isFetching || (wantOlder && !older.hasNextPage && !older.isPending)}
-              onClick={() => (wantOlder ? void older.fetchNextPage() : setWantOlder(true))}
-            >
-              {older.isFetching
-                ? "Loading…"
-                : wantOlder && !older.hasNextPage && !older.isPending
-                  ? "That is all"
-                  : "Load older moves"}
-            </button>
-          </div>
-        </section>
-        <div className="side">
-          <Histogram values={downtimes} />
-          <OutcomeList moves={history} />
-        </div>
-      </div>
+      <Head running={running} sums={sums.data} />
+      <ProblemNote error={sums.error} />
+      <Running running={running} state={state} now={now} />
+      <History state={state} now={now} pool={pool} sums={sums.data} />
     </>
   );
 }
 
-function useOlder(enabled: boolean) {
-  return useInfiniteQuery({
-    queryKey: ["migrations", "older"],
-    enabled,
-    initialPageParam: "migrations?final=true&limit=100",
-    queryFn: ({ pageParam }) => getMigrations(pageParam),
-    getNextPageParam: (page) => page.next ?? undefined,
-  });
-}
+type Sums = ReturnType<typeof useMoveSums>["data"];
 
-/** Live moves first, then older ones from the history; one row per move. */
-function merged(live: Migration[], older: Migration[]): Migration[] {
-  const known = new Set(live.map((move) => move.id));
-  return [...live, ...older.filter((move) => !known.has(move.id))];
-}
-
-function matches(move: Migration, filter: Filter, text: string): boolean {
-  if (filter === "done" && move.state !== "done") return false;
-  if (filter === "stopped" && move.state === "done") return false;
-  return `${move.id} ${move.request_id} ${move.source} ${move.destination} ${move.tenant} ${move.slo_class} ${move.rule}`.includes(
-    text,
+function Head({ running, sums }: { running: Migration[]; sums: Sums }) {
+  const open = useDialog();
+  const { range } = useScope();
+  const copied = bytes(sums?.bytes).split("\u202f");
+  return (
+    <div className="page-head">
+      <h1>Migrations</h1>
+      <div className="stats">
+        <Stat value={count(running.length)} unit="running" caption={pathsOf(running)} />
+        <TimeStat ms={sums?.downtime_ms.p50 ?? null} caption="median downtime" />
+        <TimeStat ms={sums?.downtime_ms.p99 ?? null} caption="p99 downtime" />
+        <Stat
+          value={count(sums?.done)}
+          unit={sums?.done === 1 ? "move" : "moves"}
+          caption={`finished ${rangeWords(range)}, ${count(sums?.stopped)} stopped`}
+        />
+        <Stat value={copied[0] ?? "–"} unit={copied[1] ?? ""} caption="copied" />
+      </div>
+      <div className="actions">
+        <ActionButton onClick={() => open({ kind: "migrate" })}>Migrate a request…</ActionButton>
+      </div>
+    </div>
   );
+}
+
+function Running({ running, state, now }: { running: Migration[]; state: LiveState; now: number }) {
+  const justEnded = endedMoves(state).filter((move) => now - (move.ended_at ?? 0) < LINGER_S);
+  return (
+    <section className="card" aria-label="running moves">
+      <div className="card-head">
+        <h2>Running</h2>
+        <span className="t3">
+          {count(running.length)}
+          {justEnded.length
+            ? `, and ${plural(justEnded.length, "that", "that")} ended in the last ${LINGER_S} s`
+            : ""}
+        </span>
+        <span className="aside">drawn as the sources report</span>
+      </div>
+      {running.length + justEnded.length === 0 && (
+        <p className="empty t2">
+          Nothing moves now. The loop moves requests away from instances that run out of memory; you can move
+          one by hand.
+        </p>
+      )}
+      {[...running, ...justEnded].map((move) => (
+        <MoveLane
+          key={move.id}
+          move={move}
+          tenants={state.tenants}
+          now={now}
+          limitMs={state.classes.get(move.slo_class)?.tpot_target_ms ?? null}
+        />
+      ))}
+    </section>
+  );
+}
+
+interface HistoryProps {
+  state: LiveState;
+  now: number;
+  pool: string;
+  sums: Sums;
+}
+
+function History({ state, now, pool, sums }: HistoryProps) {
+  const { range } = useScope();
+  const [outcome, setOutcome] = useUrlState<Outcome>("outcome", "all");
+  const [q, setText] = useUrlState<string>("q", "");
+  const [rule, setRule] = useUrlState<string>("rule", "");
+  const [pair, setPair] = useUrlState<string>("pair", "");
+  const [source = "", destination = ""] = pair.split(">");
+  const moves = useMoves({ pool, done: DONE[outcome] ?? "", source, destination, rule, q }, range);
+  const rows = moves.data?.pages.flatMap((page) => page.results) ?? [];
+  return (
+    <div className="grid columns narrow-side">
+      <section className="card" aria-label="history">
+        <div className="card-head wraps">
+          <h2>History</h2>
+          <Segmented
+            label="Outcome"
+            value={outcome}
+            options={[
+              ["all", "All"],
+              ["done", "Finished"],
+              ["stopped", "Stopped"],
+            ]}
+            onChange={setOutcome}
+          />
+          <Picker label="Rule" value={rule} options={ruleOptions(sums)} onChange={setRule} />
+          {pair && (
+            <button type="button" className="btn small" onClick={() => setPair("")}>
+              {source} → {destination} ✕<span className="visually-hidden"> show all pairs</span>
+            </button>
+          )}
+          <FilterField value={q} placeholder="Instance, tenant, request" onChange={setText} />
+          <span className="aside">
+            {count(rows.length)} loaded, {rangeWords(range)}
+          </span>
+        </div>
+        <ProblemNote error={moves.error} />
+        {moves.isPending ? (
+          <div className="skeleton" style={{ height: 240, margin: 14 }} />
+        ) : (
+          <HistoryTable moves={rows} state={state} now={now} />
+        )}
+        {moves.hasNextPage && (
+          <div className="card-body">
+            <button
+              type="button"
+              className="btn small"
+              disabled={moves.isFetching}
+              onClick={() => void moves.fetchNextPage()}
+            >
+              {moves.isFetchingNextPage ? "Loading…" : "Load older moves"}
+            </button>
+          </div>
+        )}
+      </section>
+      <div className="side">
+        <Histogram values={sums?.downtime_ms.values_ms ?? []} />
+        <SumsCard
+          sums={sums}
+          chosen={{ source, destination }}
+          onChoose={(from, to) => setPair(from ? `${from}>${to}` : "")}
+        />
+      </div>
+    </div>
+  );
+}
+
+function ruleOptions(sums: Sums): (readonly [string, string])[] {
+  return [["", "any"], ...(sums?.rules ?? []).map((row) => [row.rule, moveRuleWords(row.rule)] as const)];
 }
 
 function pathsOf(running: Migration[]): string {

@@ -10,8 +10,17 @@ import { OnHold } from "../components/OnHold";
 import { Problems } from "../components/Problems";
 import { SituationCard } from "../components/SituationCard";
 import { OverviewSkeleton } from "../components/Skeletons";
-import { byRank, type ClassNow, classNow, type Level, liveMoves, totals, withQueue } from "../lib/fleet";
-import { clock, count } from "../lib/format";
+import {
+  byRank,
+  type ClassNow,
+  classNow,
+  hurtClasses,
+  type Level,
+  liveMoves,
+  totals,
+  withQueue,
+} from "../lib/fleet";
+import { clock, count, lasting } from "../lib/format";
 import { problems } from "../lib/problems";
 import { situation } from "../lib/situation";
 import { useShown, useTopic } from "../live/context";
@@ -38,12 +47,19 @@ function LiveOverview({ state }: { state: LiveState }) {
   const moves = liveMoves(state, now);
   const classes = byRank(state);
   const redis = state.degraded.redis;
+  const hurt = hurtClasses(state)[0];
   useTopic("requests", instances.length <= SHOWN_BY_REQUEST);
   return (
     <>
       <SituationCard
         found={found}
-        aside={redis ? `since ${clock(redis.since)} UTC` : null}
+        aside={
+          redis ? (
+            `since ${clock(redis.since)} UTC`
+          ) : hurt ? (
+            <HurtFor key={hurt.name} name={hurt.name} objective={hurt.objective} now={now} />
+          ) : null
+        }
         actions={<Actions suspect={found.suspect} level={found.level} />}
       />
       {redis && <OnHold redis={redis} now={now} />}
@@ -98,6 +114,16 @@ function LiveOverview({ state }: { state: LiveState }) {
   );
 }
 
+/** How long a class has been below its objective, as far as the last 15 minutes tell. */
+function HurtFor({ name, objective, now }: { name: string; objective: number; now: number }) {
+  const ttft = useTrend("class", name, "ttft_attained");
+  const shares = lower(ttft, useTrend("class", name, "tpot_attained"));
+  const times = useTrend("class", name, "at");
+  const begun = belowSince(shares, times, objective);
+  if (begun === null) return null;
+  return begun === times[0] ? `for ${lasting(now - begun)} or longer` : `for ${lasting(now - begun)}`;
+}
+
 function Strip({ row, load }: { row: Parameters<typeof ClassStrip>[0]["row"]; load: ClassNow }) {
   const trend = lower(
     useTrend("class", row.name, "ttft_attained"),
@@ -131,6 +157,21 @@ function Actions({ suspect, level }: { suspect: string | null; level: Level }) {
 function advice(suspect: string | null, level: Level): string {
   if (level === "good") return "Nothing is needed.";
   return suspect ? "Or nothing: the loop is at it." : "The problems below name what to look at.";
+}
+
+/** The first moment of the last unbroken run below the objective; null when it is not below it now. */
+function belowSince(
+  shares: readonly (number | null)[],
+  times: readonly (number | null)[],
+  objective: number,
+): number | null {
+  let begun: number | null = null;
+  for (let index = shares.length - 1; index >= 0; index -= 1) {
+    const share = shares[index] ?? null;
+    if (share !== null && share >= objective) break;
+    if (share !== null) begun = times[index] ?? begun;
+  }
+  return begun;
 }
 
 /** The lower of the two shares at each moment, as the number beside the line. */

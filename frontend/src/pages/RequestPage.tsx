@@ -12,7 +12,7 @@ import { MoveLens } from "../components/request/MoveLens";
 import { RequestActions } from "../components/request/RequestActions";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
-import { count, duration, durationParts, fullTime, plural } from "../lib/format";
+import { count, duration, durationParts, fullTime, plural, separated } from "../lib/format";
 import { clientView, lifeOf, seconds } from "../lib/requestLife";
 import { tenantColor } from "../lib/tenants";
 import { useUrlState } from "../lib/urlState";
@@ -206,7 +206,7 @@ function Timeline({ request, moves, state, now }: TimelineProps) {
             <span className="aside">stream of {request.tenant || "–"}</span>
           </div>
           <div className="card-body form">
-            <p>{seen.sentence}</p>
+            <p>{separated(seen.sentence)}</p>
             {seen.pauses.map((pause) => (
               <div key={pause.name} className="pause-row detail">
                 <span className="t2">{pause.name}</span>
@@ -307,7 +307,7 @@ function Decisions({ moves }: { moves: readonly Migration[] }) {
               </Link>{" "}
               <span className="t2">
                 {ruleWords(move)}
-                {move.why && `: ${move.why}`}
+                {move.why && `: ${separated(move.why)}`}
               </span>{" "}
               <Link to="/scheduling" className="detail">
                 rounds

@@ -9,8 +9,9 @@ import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
 import { VirtualRows } from "../components/VirtualRows";
 import { byRank } from "../lib/fleet";
-import { age, count, duration, fullTime, moment, plural } from "../lib/format";
+import { age, count, duration, fullTime, lasting, moment, plural, separated } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
+import { rangeWords } from "../lib/range";
 import {
   type Filters,
   filtered,
@@ -26,6 +27,7 @@ import { shortId } from "../lib/words";
 import { useShown, useTopic } from "../live/context";
 import { useInstances } from "../live/pool";
 import type { LiveState } from "../live/reducer";
+import { useScope } from "../live/scope";
 
 type View = "live" | "finished";
 const ORDERS = [
@@ -74,7 +76,7 @@ function Known({ state }: { state: LiveState }) {
           <Stat
             value={count(waiting.length)}
             unit="waiting"
-            caption={waiting.length ? `the longest for ${age(now - oldest)}` : "nobody waits"}
+            caption={waiting.length ? `the longest for ${lasting(now - oldest)}` : "nobody waits"}
             tone={waiting.length ? "warning" : undefined}
           />
           <Stat
@@ -259,7 +261,7 @@ function liveCells(row: LiveRow, state: LiveState, now: number) {
     row.blocks ? count(row.blocks) : "–",
     age(now - row.arrivedAt),
     <span key="why" className="t2" title={row.why}>
-      {row.why}
+      {separated(row.why)}
     </span>,
   ];
 }
@@ -278,6 +280,7 @@ function narrowCells(row: LiveRow, state: LiveState, now: number) {
 
 function FinishedTable({ filters, state, now }: { filters: Filters; state: LiveState; now: number }) {
   const narrow = useNarrow();
+  const { range } = useScope();
   const found = useFinishedRequests(
     {
       live: "false",
@@ -287,7 +290,7 @@ function FinishedTable({ filters, state, now }: { filters: Filters; state: LiveS
       tenant: filters.tenant,
       slo_class: filters.sloClass,
     },
-    true,
+    range,
   );
   const rows = found.data?.pages.flatMap((page) => page.results) ?? [];
   return (
@@ -295,14 +298,15 @@ function FinishedTable({ filters, state, now }: { filters: Filters; state: LiveS
       <div className="card-head">
         <h2>Finished</h2>
         <span className="t3">
-          {count(rows.length)} loaded{found.hasNextPage ? ", more follow as you scroll" : ""}
+          {rangeWords(range)}, {count(rows.length)} loaded
+          {found.hasNextPage ? ", more follow as you scroll" : ""}
         </span>
       </div>
       <ProblemNote error={found.error} />
       {found.isPending ? (
         <div className="skeleton" style={{ height: 240, margin: 14 }} />
       ) : rows.length === 0 ? (
-        <p className="empty">No finished request matches.</p>
+        <p className="empty">No request that finished {rangeWords(range)} matches.</p>
       ) : (
         <VirtualRows
           label="finished requests"

@@ -7,11 +7,13 @@ import { Autoscaling } from "./scheduling/Autoscaling";
 import { Decisions } from "./scheduling/Decisions";
 import { Policy } from "./scheduling/Policy";
 import { Versions } from "./scheduling/Versions";
+import { WhatIf } from "./scheduling/WhatIf";
 
 const TABS = [
   ["", "Decisions"],
   ["policy", "Policy"],
   ["versions", "Versions"],
+  ["what-if", "What if"],
   ["autoscaling", "Autoscaling"],
 ] as const;
 
@@ -42,6 +44,7 @@ export default function Scheduling() {
         <Route index element={<Decisions />} />
         <Route path="policy" element={<Policy pool={shown} />} />
         <Route path="versions" element={<Versions pool={shown} />} />
+        <Route path="what-if" element={<WhatIf pool={shown} />} />
         <Route path="autoscaling" element={<Autoscaling pool={shown} />} />
         <Route path="*" element={<Navigate to="/scheduling" replace />} />
       </Routes>

@@ -8,7 +8,7 @@ import {
   useExplanation,
 } from "../../api/scheduling";
 import { decisionWhy, decisionWords, ruleText } from "../../lib/decisionWords";
-import { count, duration, fixed, percent } from "../../lib/format";
+import { count, duration, fixed, percent, separated } from "../../lib/format";
 import { shortId } from "../../lib/words";
 import { ProblemNote } from "../dialogs/Problem";
 import { Mark } from "../Mark";
@@ -70,7 +70,7 @@ export function Steps({ explanation, decision }: { explanation: Explanation; dec
       )}
       <Step number={4} title="Chosen">
         <p>
-          {explanation.sentence}
+          {separated(explanation.sentence)}
           {explanation.margin !== null && (
             <span className="t2">
               {" "}
@@ -80,7 +80,7 @@ export function Steps({ explanation, decision }: { explanation: Explanation; dec
         </p>
       </Step>
       <Step number={5} title="What would have changed it">
-        <p className="t2">{explanation.would_change || "Nothing that is known."}</p>
+        <p className="t2">{separated(explanation.would_change) || "Nothing that is known."}</p>
       </Step>
     </>
   );
@@ -191,7 +191,7 @@ function Answer({ round, place }: { round: Round; place: number }) {
               <li key={move.migration_id}>
                 <Link to={`/migrations/${move.migration_id}`}>{shortId(move.request_id)}</Link>{" "}
                 <span className="t2">
-                  {move.tenant} · {move.slo_class} · {count(move.tokens)} tokens · {move.why}
+                  {move.tenant} · {move.slo_class} · {count(move.tokens)} tokens · {separated(move.why)}
                 </span>
               </li>
             ))}

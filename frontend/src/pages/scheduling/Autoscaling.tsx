@@ -17,16 +17,19 @@ import { ProblemNote } from "../../components/dialogs/Problem";
 import { ReasonField } from "../../components/dialogs/Reason";
 import { Mark } from "../../components/Mark";
 import { Stat } from "../../components/Stat";
-import { age, count, fullTime, moment, plural } from "../../lib/format";
+import { age, count, fullTime, moment, plural, separated } from "../../lib/format";
+import { rangeWords } from "../../lib/range";
 import { useShown } from "../../live/context";
+import { useScope } from "../../live/scope";
 
 /** Target, actual and ready apart; why they changed; hold. */
 export function Autoscaling({ pool }: { pool: string }) {
   const { screenNow: now } = useShown();
+  const { range } = useScope();
   const pools = usePools();
   const row = pools.data?.results.find((each) => each.name === pool);
   const size = usePoolSize(pool);
-  const decisions = useScalingDecisions(pool);
+  const decisions = useScalingDecisions(pool, range);
   if (pools.error ?? size.error) return <ProblemNote error={pools.error ?? size.error} />;
   if (!row || !size.data) return <div className="skeleton" style={{ height: 160 }} />;
   return (
@@ -35,7 +38,7 @@ export function Autoscaling({ pool }: { pool: string }) {
       <section className="card" aria-label="scaling decisions">
         <div className="card-head">
           <h2>Decisions</h2>
-          <span className="t3">newest first, by the loop and by people</span>
+          <span className="t3">newest first, by the loop and by people, {rangeWords(range)}</span>
         </div>
         <ProblemNote error={decisions.error} />
         <Rows rows={decisions.data?.results ?? []} now={now} />
@@ -179,7 +182,7 @@ function Rows({ rows, now }: { rows: readonly ScalingDecision[]; now: number }) 
                   {count(row.target_before)} → {count(row.target_after)}
                 </td>
                 <td className="t2">
-                  {row.reason}
+                  {separated(row.reason ?? "")}
                   {row.problem && <span className="critical"> {row.problem}</span>}
                 </td>
                 <td className="t2">{row.actor}</td>

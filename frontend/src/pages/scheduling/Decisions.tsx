@@ -5,15 +5,18 @@ import { ProblemNote } from "../../components/dialogs/Problem";
 import { WhyCard } from "../../components/scheduling/WhyCard";
 import { decisionWhy, decisionWords } from "../../lib/decisionWords";
 import { count, moment } from "../../lib/format";
+import { rangeWords } from "../../lib/range";
 import { useUrlState } from "../../lib/urlState";
 import { useShown } from "../../live/context";
 import { usePool } from "../../live/pool";
+import { useScope } from "../../live/scope";
 
 /** The log of rounds that decided something, and the why-card of one decision. */
 export function Decisions() {
   const { pool } = usePool();
+  const { range } = useScope();
   const { screenNow: now } = useShown();
-  const rounds = useRounds(pool);
+  const rounds = useRounds(pool, range);
   const [chosen, choose] = useUrlState<string>("round", "");
   const [place, setPlace] = useUrlState<string>("decision", "0");
   const rows = rounds.data?.pages.flatMap((page) => page.results) ?? [];
@@ -36,8 +39,8 @@ export function Decisions() {
           <div className="skeleton" style={{ height: 240, margin: 14 }} />
         ) : rows.length === 0 ? (
           <p className="empty">
-            No round has decided anything yet: the fleet is even, or it is empty. The loop looks several times
-            a second and keeps only what it decided.
+            No round {rangeWords(range)} decided anything: the fleet is even, or it is empty. The loop looks
+            several times a second and keeps only what it decided.
           </p>
         ) : (
           <div className="rounds">

@@ -16,6 +16,8 @@ import { Segmented } from "../../components/Choices";
 import { useDialog } from "../../components/dialogs/DialogProvider";
 import { ProblemNote } from "../../components/dialogs/Problem";
 import { Mark } from "../../components/Mark";
+import { ActivateDialog } from "../../components/scheduling/ActivateDialog";
+import { ActiveUntil } from "../../components/scheduling/ActiveUntil";
 import { PolicyForm } from "../../components/scheduling/PolicyForm";
 import { PreviewCard } from "../../components/scheduling/PreviewCard";
 import { plural } from "../../lib/format";
@@ -33,10 +35,21 @@ export function Policy({ pool }: { pool: string }) {
   const complete = useCheck(active?.config ?? {}, versions.isSuccess);
   if (versions.error || complete.error) return <ProblemNote error={versions.error ?? complete.error} />;
   if (!complete.data?.config) return <div className="skeleton" style={{ height: 420 }} />;
-  return <Editor key={active?.id ?? 0} pool={pool} active={active} base={complete.data.config} />;
+  const newest = Math.max(0, ...(versions.data?.results ?? []).map((row) => row.version));
+  return (
+    <Editor key={active?.id ?? 0} pool={pool} active={active} newest={newest} base={complete.data.config} />
+  );
 }
 
-function Editor({ pool, active, base }: { pool: string; active: PolicyVersion | null; base: Config }) {
+interface EditorProps {
+  pool: string;
+  active: PolicyVersion | null;
+  /** The highest version that exists. */
+  newest: number;
+  base: Config;
+}
+
+function Editor({ pool, active, newest, base }: EditorProps) {
   const { now } = useShown();
   const me = useMe();
   const open = useDialog();
@@ -87,6 +100,7 @@ function Editor({ pool, active, base }: { pool: string; active: PolicyVersion | 
             />
           </span>
         </div>
+        {active && <ActiveUntil active={active} now={now} />}
         <div className="card-body form">
           {view === "form" && (
             <PolicyForm
@@ -147,21 +161,19 @@ function Editor({ pool, active, base }: { pool: string; active: PolicyVersion | 
               blocked={blocked}
               onClick={() =>
                 open({
-                  kind: "confirm",
-                  title: `Activate a new policy of ${pool}?`,
-                  text: (
-                    <>
-                      <p>
-                        It takes effect at the loop's next tick, without a restart; running moves go on. You
-                        can roll back to {version} at any time.
-                      </p>
+                  kind: "form",
+                  content: (close) => (
+                    <ActivateDialog
+                      title={`Activate a new policy of ${pool}?`}
+                      name={`v${newest + 1}`}
+                      before={version}
+                      pool={pool}
+                      run={(reason, forS) => saveAndActivate(pool, draft, reason, forS)}
+                      onClose={close}
+                    >
                       <Diff before={base} after={draft} />
-                    </>
+                    </ActivateDialog>
                   ),
-                  verb: "Save and activate",
-                  run: (reason) => saveAndActivate(pool, draft, reason),
-                  done: `The new policy of ${pool} is active.`,
-                  touches: ["policies"],
                 })
               }
             >
@@ -187,9 +199,14 @@ function Editor({ pool, active, base }: { pool: string; active: PolicyVersion | 
   );
 }
 
-async function saveAndActivate(pool: string, config: Config, reason: string): Promise<void> {
+async function saveAndActivate(
+  pool: string,
+  config: Config,
+  reason: string,
+  forS: number | null,
+): Promise<void> {
   const made = await post<PolicyVersion>("policies", { pool, config, change_reason: reason });
-  await activatePolicy(made.id, reason);
+  await activatePolicy(made.id, reason, forS);
 }
 
 function fromYaml(text: string): Config | null {

@@ -5,6 +5,7 @@ import { ActionButton } from "../../components/ActionButton";
 import { useDialog } from "../../components/dialogs/DialogProvider";
 import { ProblemNote } from "../../components/dialogs/Problem";
 import { Mark } from "../../components/Mark";
+import { ActivateDialog } from "../../components/scheduling/ActivateDialog";
 import { fullTime, moment } from "../../lib/format";
 import { useShown } from "../../live/context";
 import { Diff } from "./Policy";
@@ -70,13 +71,19 @@ export function Versions({ pool }: { pool: string }) {
                 blocked={shown.active ? "it is active" : ""}
                 onClick={() =>
                   open({
-                    kind: "confirm",
-                    title: `Activate v${shown.version} of ${pool}?`,
-                    text: <Diff before={active.config} after={shown.config} />,
-                    verb: `Activate v${shown.version}`,
-                    run: (reason) => activatePolicy(shown.id, reason),
-                    done: `v${shown.version} of ${pool} is active.`,
-                    touches: ["policies"],
+                    kind: "form",
+                    content: (close) => (
+                      <ActivateDialog
+                        title={`Activate v${shown.version} of ${pool}?`}
+                        name={`v${shown.version}`}
+                        before={`v${active.version}`}
+                        pool={pool}
+                        run={(reason, forS) => activatePolicy(shown.id, reason, forS)}
+                        onClose={close}
+                      >
+                        <Diff before={active.config} after={shown.config} />
+                      </ActivateDialog>
+                    ),
                   })
                 }
               >
