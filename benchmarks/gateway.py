@@ -12,7 +12,8 @@ NAME       another router in front of ``bare``, by ``--router`` (``{worker}`` an
 Runs alternate; figures are CPU time of the server's process tree (of a router's alone, without ``bare``
 behind it), as medians of the repetitions' differences and ratios. ``shim_*`` is ours less bare,
 ``ratio_per_token`` and ``burst_ttft_ratio`` are ours over vllm. The model is the generated one; its tokens
-are not text. Memory is what idle streams, that wait for a first token, add to the process; ``idle_fresh_*``
+are not text. What a process spends while nobody asks (its rounds) is a figure of its own and taken off.
+Memory is what idle streams, that wait for a first token, add to the process; ``idle_fresh_*``
 is what fresh requests feel of them, ``slow_readers_itl_p99_ratio`` what other streams feel of clients that
 read a byte a second, beside as many that read at once.
 """
@@ -49,6 +50,7 @@ from benchmarks.gateway_servers import STEP_MS, Bench, tree
 IDLE_STEP_MS = 600_000.0
 TOKENS = 100
 BURST = 200
+ROUNDS_S = 1.5
 FRESH_S = 5.0
 SLOW_READERS, SLOW_STEP_MS = 200, 100.0
 SETTLE_LIMIT_S = 300.0
@@ -64,6 +66,18 @@ def cpu_s(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
+class Meter:
+    """CPU that a process spends on requests: what it spends without any is taken off."""
+
+    def __init__(self, pid: int, rounds: float = 0.0) -> None:
+        self._pid, self._rounds = pid, rounds
+        self._began_s, self._before_s = time.perf_counter(), cpu_s(pid)
+
+    def used_s(self) -> float:
+        spent_s = cpu_s(self._pid) - self._before_s
+        return spent_s - self._rounds * (time.perf_counter() - self._began_s)
+
+
 def rss_kib(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 1024
 
@@ -77,14 +91,18 @@ async def measure(pid: int, port: int, requests: int, streams: int) -> dict[str,
                 await one_token(http)
 
         await asyncio.gather(*(one_token(http) for _ in range(32)))
-        before = cpu_s(pid)
+        meter = Meter(pid)
+        await asyncio.sleep(ROUNDS_S)
+        rounds = meter.used_s() / ROUNDS_S
+        meter = Meter(pid, rounds)
         await asyncio.gather(*(gated() for _ in range(requests)))
-        per_request = (cpu_s(pid) - before) / requests
-        before = cpu_s(pid)
+        per_request = meter.used_s() / requests
+        meter = Meter(pid, rounds)
         await asyncio.gather(*(stream(http, TOKENS) for _ in range(streams)))
-        per_token = (cpu_s(pid) - before - per_request * streams) / (streams * TOKENS)
+        per_token = (meter.used_s() - per_request * streams) / (streams * TOKENS)
         burst = await asyncio.gather(*(stream(http, 1) for _ in range(BURST)))
     return {
+        "rounds_cpu_ms_per_s": rounds * 1e3,
         "cpu_us_per_request": per_request * 1e6,
         "cpu_us_per_token": per_token * 1e6,
         "burst_ttft_p50_ms": statistics.median(burst) * 1e3,
@@ -264,14 +282,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="under a minute; noisier")
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--requests", type=int, default=800)
-    parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--idle-streams", type=int, default=10_000, help="0: leave memory out")
     parser.add_argument("--slow-pairs", type=int, default=2, help="0: leave slow readers out")
     parser.add_argument("--router", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.quick:
-        args.reps, args.requests, args.streams, args.idle_streams = 2, 300, 16, 500
+        args.reps, args.requests, args.streams, args.idle_streams = 2, 300, 32, 500
         args.slow_pairs = 0
     if args.idle_streams and args.idle_streams <= OPENED_FIRST:
         parser.error(f"--idle-streams: more than {OPENED_FIRST}, or 0")

@@ -36,6 +36,8 @@ LINK_TARGET_LIMIT_S = 30.0
 """An instance silent in Redis for longer is not sought any more."""
 REFUSAL_PAUSE_S = 0.1
 """An instance that refused gets no work for so long, or until its next report."""
+CHANGES_TOGETHER_S = 0.005
+"""Reports that come within so short a time are one change: a large fleet sends many hundreds a second."""
 HOLES_LIFETIME_S = 3.0
 """A hole is kept for so long after the loop's last word: without the loop the instance is used again."""
 STATUS_CHANNEL = STATUS_HASH
@@ -137,9 +139,17 @@ class StatusFeed:
         on_change: Callable[[], None],
     ) -> None:
         self._view, self._clock, self._wall, self._on_change = view, clock, wall_clock, on_change
+        self._telling: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
+        try:
+            await self._run()
+        finally:
+            if self._telling is not None:
+                self._telling.cancel()
+
+    async def _run(self) -> None:
         pause_s = RETRY_FIRST_S
         while True:
             try:
@@ -177,10 +187,14 @@ class StatusFeed:
     def _hear(self, channel: bytes, data: bytes) -> None:
         if channel.decode() == redis_client.key(HOLES_KEY):
             self._view.absorb_holes(data, now_s=self._clock())
-            self._on_change()
         else:
             self._view.hear(data, now_s=self._clock(), wall_s=self._wall())
-            self._on_change()
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(CHANGES_TOGETHER_S, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self._on_change()
 
     def _take(self, raw: Mapping[bytes, bytes]) -> None:
         self._view.absorb(raw, now_s=self._clock(), wall_s=self._wall())
