@@ -9,6 +9,7 @@ from typing import Any
 
 from controlplane.gateway.admission import Caller, Ticket
 from controlplane.gateway.entries import Entry
+from controlplane.gateway.errors import ApiError
 from controlplane.gateway.limits.terms import queue_limit_s, title
 from controlplane.records.types import FinishedRequest
 from controlplane.scheduling.snapshot import RequestProfile
@@ -41,8 +42,8 @@ class Call:
     """What it was let in on; ``None`` where nobody keeps the gate."""
     served_by: str = ""
     """The instance that it was sent to last; of several requests, any of theirs."""
-    limit_name: str = ""
-    """The limit that ended its wait, as in ``tenant.queued_requests``."""
+    refusal: ApiError | None = None
+    """What its client is told when a limit ended its wait in the queue."""
     reached_engine: bool = False
     """Something was made for engines of it: what fails from then on is not the body's fault."""
 

@@ -31,7 +31,6 @@ FAIRNESS_REPLIES = 100
 """After so many in one go the other tasks get a turn."""
 KEEP_ALIVE = b": keep-alive\n\n"
 ERROR_EVENT = b'data: {"error"'
-LIMIT_NAME = b"x-ratelimit-limit-name"
 CUT = "llumdeck.cut"
 """Key of the ASGI extension that drops a connection at once (see ``http_protocol``)."""
 
@@ -115,7 +114,11 @@ class Reply:
                 await self._start(message["status"], list(message["headers"]))
             return
         held, self._held = self._held, None
-        if held is not None and message.get("body", b"").startswith(ERROR_EVENT):
+        is_error = held is not None and message.get("body", b"").startswith(ERROR_EVENT)
+        if held is not None and (is_error or held["status"] == 429) and self._refusal is not None:
+            await self.error(self._refusal)
+            return
+        if is_error:
             await self._error_event(message["body"])
             return
         if held is not None and held["status"] == 500 and self.is_bodys_fault:
@@ -138,6 +141,10 @@ class Reply:
         await self.whole(status, content, retry_headers(status))
 
     @property
+    def _refusal(self) -> ApiError | None:
+        return self.call.refusal if self.call is not None else None
+
+    @property
     def is_bodys_fault(self) -> bool:
         """vLLM failed before it made anything of the body: it could not read it, whatever it calls that.
 
@@ -152,11 +159,8 @@ class Reply:
         call = self.call
         if call is not None and call.served_by:
             headers.append((b"x-served-by", call.served_by.encode()))
-        if status in (429, 503):
-            if call is not None and call.limit_name and status == 429:
-                headers.append((LIMIT_NAME, call.limit_name.encode()))
-            if not any(name == b"retry-after" for name, _ in headers):
-                headers += retry_headers(status)
+        if status in (429, 503) and not any(name == b"retry-after" for name, _ in headers):
+            headers += retry_headers(status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     # ---------------------------------------------------------------- long streams

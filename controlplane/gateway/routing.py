@@ -17,6 +17,7 @@ from controlplane.gateway.admission import Caller
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.journal import Journal
 from controlplane.gateway.limits.crowd import Crowd
+from controlplane.gateway.limits.refusals import LIMITED, LimitError
 from controlplane.gateway.limits.terms import title
 from controlplane.gateway.live_requests import LiveRequest
 from controlplane.gateway.waiting import waiters
@@ -270,12 +271,9 @@ class Router:
         if limit is None:
             return []
         self.remove(live)
-        live.call.limit_name = title(limit, "queued_requests")
-        reason = (
-            f"Limit reached: {limit.queued_requests} requests waiting for an instance "
-            f"({live.call.limit_name}). Try again later."
-        )
-        return [(live, 429, reason)]
+        name = title(limit, "queued_requests")
+        waiting = f"{limit.queued_requests} requests waiting for an instance"
+        return [_limited(live, name, f"Limit reached: {waiting} ({name}). Try again later.")]
 
     def _expired(self, now_s: float) -> list[Rejected]:
         """Looks at all who wait; not at every report, of which a large fleet sends hundreds a second."""
@@ -288,10 +286,14 @@ class Router:
             if came_since:
                 return [(live, 503, NO_ENGINE) for live in came_since]
         overdue = [(live, live.give_up(now_s, engines_ready)) for live in self._waiting.values()]
-        rejected = [(live, live.give_up_status, reason) for live, reason in overdue if reason]
-        for live, status, _ in rejected:
-            if status == 429:
-                live.call.limit_name = live.queue_limit_name
+        rejected = [
+            _limited(live, live.queue_limit_name, reason)
+            if live.give_up_status == 429
+            else (live, live.give_up_status, reason)
+            for live, reason in overdue
+            if reason
+        ]
+        for live, _, _ in rejected:
             self.remove(live)
         return rejected
 
@@ -328,6 +330,11 @@ class Router:
         live.bound(now_s, self._seq)
         live.call.served_by = instance_id
         return True
+
+
+def _limited(live: LiveRequest, limit_name: str, reason: str) -> Rejected:
+    live.call.refusal = LimitError(429, LIMITED, reason, limit_name)
+    return (live, 429, reason)
 
 
 def _rank(live: LiveRequest) -> int:

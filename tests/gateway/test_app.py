@@ -20,6 +20,7 @@ from controlplane.gateway.app import Door
 from controlplane.gateway.heading import REQUEST_ID
 from controlplane.gateway.keys import KeyCache
 from controlplane.gateway.limits.book import LimitBook
+from controlplane.gateway.limits.refusals import LimitError
 from controlplane.gateway.limits.store import LocalStore
 from controlplane.gateway.live_requests import current_call
 from tests.gateway.identities import KEYS
@@ -36,7 +37,8 @@ class Inner:
         self.chunks: list[bytes] = [b"{}"]
         self.fails = False
         self.reaches_engine = False
-        self.served_by = self.limit_name = ""
+        self.served_by = ""
+        self.refusal: LimitError | None = None
         self.seen: dict[str, str] = {}
         self.body = b""
         self.call: Any = None
@@ -46,7 +48,7 @@ class Inner:
         self.call = current_call.get()
         self.call.reached_engine = self.reaches_engine
         self.call.served_by = self.served_by
-        self.call.limit_name = self.limit_name
+        self.call.refusal = self.refusal
         if scope["method"] == "POST":
             self.body = (await receive())["body"]
         if self.fails:
@@ -224,13 +226,21 @@ async def test_refusals_of_vllm_get_retry_after(client, inner: Inner) -> None:
     assert "retry-after" not in (await client.post("/v1/completions", content=b"{}")).headers
 
 
-async def test_a_refusal_of_the_queue_names_the_limit(client, inner: Inner) -> None:
-    inner.status, inner.chunks, inner.limit_name = 429, [b'{"error": {}}'], "tenant.queued_requests"
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_of_the_queue_is_told_like_one_at_the_gate(
+    client, inner: Inner, stream: bool
+) -> None:
+    inner.refusal = LimitError(429, "rate_limit_exceeded", "too many wait", "tenant.queued_requests", 1.0)
+    error = b'{"error": {"message": "too many wait", "param": null, "code": 429}}'
+    if stream:
+        inner.stream(b"data: " + error + b"\n\n", b"data: [DONE]\n\n")
+    else:
+        inner.status, inner.chunks = 429, [error]
     reply = await client.post("/v1/completions", content=b"{}")
+    assert_openai_error(reply, 429, "rate_limit_exceeded")
+    assert reply.json()["error"]["param"] == "tenant.queued_requests"
     assert reply.headers.get_list("x-ratelimit-limit-name") == ["tenant.queued_requests"]
     assert reply.headers.get_list("retry-after") == ["1"]
-    inner.status = 200
-    assert "x-ratelimit-limit-name" not in (await client.post("/v1/completions", content=b"{}")).headers
 
 
 async def test_a_stream_passes_through(client, inner: Inner) -> None:

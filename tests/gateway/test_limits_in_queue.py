@@ -50,6 +50,12 @@ def queue() -> Queue:
     return Queue()
 
 
+def refused_by(live: LiveRequest) -> str | None:
+    """The limit that its client is told of."""
+    assert live.call.refusal is not None and live.call.refusal.status == 429
+    return live.call.refusal.param
+
+
 def test_more_may_not_wait_than_the_limit_says(queue: Queue) -> None:
     limited = who("acme", queued_requests=2)
     lives = [queue.of(limited) for _ in range(4)]
@@ -57,7 +63,7 @@ def test_more_may_not_wait_than_the_limit_says(queue: Queue) -> None:
     assert [len(each) for each in answers] == [0, 0, 1, 1]
     _, status, reason = answers[2][0]
     assert status == 429 and "tenant.queued_requests" in reason and "2 requests" in reason
-    assert answers[2][0][0].call.limit_name == "tenant.queued_requests"
+    assert refused_by(answers[2][0][0]) == "tenant.queued_requests"
     assert queue.router.place(queue.of(who("other", 2)), queue.now) == []
     queue.router.remove(lives[0])
     assert queue.router.place(queue.of(limited), queue.now) == []
@@ -79,11 +85,11 @@ def test_a_request_waits_no_longer_than_its_limit_says_and_is_told_whose_limit_i
     queue.now += 0.2
     ((live, status, reason),) = queue.router.pump(queue.now)
     assert (live.call.caller.identity.tenant_slug, status) == ("acme", 429) and "2 s" in reason
-    assert live.call.limit_name == "tenant.queue_seconds"
+    assert refused_by(live) == "tenant.queue_seconds"
     queue.now += QUEUE_LIMIT_LEAST_S
     ((live, status, _),) = queue.router.pump(queue.now)
     assert status == 503  # what every request may wait: nobody's limit
-    assert not live.call.limit_name
+    assert live.call.refusal is None
 
 
 def test_tenants_take_turns_and_classes_come_first(queue: Queue) -> None:

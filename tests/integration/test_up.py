@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -122,6 +123,46 @@ def test_bad_requests_get_clear_errors(stack: Stack, client: openai.OpenAI) -> N
         headers={"Authorization": f"Bearer {stack.key}", "Content-Type": "application/json"},
     )
     assert answer.status_code == 400 and "JSON" in answer.json()["error"]["message"]
+
+
+def test_a_tenant_made_in_the_console_is_held_to_its_limits_and_its_use_is_booked(stack: Stack) -> None:
+    with (
+        signed_in(stack) as page,
+        httpx.Client(base_url=stack.gateway, timeout=120, headers={"X-Request-ID": "limited"}) as door,
+    ):
+
+        def write(path: str, **fields: object) -> dict[str, Any]:
+            answer = page.post(f"/api/v1/{path}", json={"reason": "a trial", **fields})
+            assert answer.is_success, answer.text
+            return dict(answer.json())
+
+        def ask() -> httpx.Response:
+            return door.post("/v1/completions", json={"model": MODEL, "prompt": "x", "max_tokens": 2})
+
+        write("tenants", slug="acme", name="Acme", slo_class="batch")
+        key = write("tenants/acme/keys", name="app")
+        door.headers["Authorization"] = f"Bearer {key['key']}"
+        write("tenants/acme/limits", requests_per_minute=1)
+        served = ask()
+        assert served.status_code == 200 and served.headers["x-slo-class"] == "batch"
+        refused = ask()
+        assert refused.status_code == 429, refused.text
+        assert refused.headers["x-ratelimit-limit-name"] == "tenant.requests_per_minute"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        write("tenants/acme/limits", requests_per_minute=100_000)
+        eventually(lambda: ask().status_code == 200, 60, "the higher limit")
+        rotated = write(f"tenants/acme/keys/{key['id']}/rotate", overlap_hours=1)
+        assert ask().status_code == 200, "the old one works on"
+        write(f"tenants/acme/keys/{key['id']}/revoke")
+        eventually(lambda: ask().status_code == 401, 60, "the refusal of the revoked key")
+        door.headers["Authorization"] = f"Bearer {rotated['key']}"
+        assert ask().status_code == 200
+
+        def booked() -> int:
+            rows = page.get("/api/v1/usage", params={"tenant": "acme", "by": "key"}).json()["results"]
+            return sum(row["requests"] for row in rows) if len(rows) == 2 else 0
+
+        eventually(lambda: booked() >= 4, 60, "the use of both keys in the books")
 
 
 def test_the_page_and_its_api_are_there_for_the_operator_alone(stack: Stack) -> None:

@@ -10,6 +10,7 @@ from controlplane.gateway.errors import ApiError
 from controlplane.gateway.limits.book import Demand, LimitBook, Shortage
 
 Headers = list[tuple[bytes, bytes]]
+LIMITED = "rate_limit_exceeded"
 WORDS = {
     "requests_per_minute": "requests per minute",
     "tokens_per_minute": "tokens per minute",
@@ -45,7 +46,7 @@ def limit_reached(
         f"Limit reached: {limit:g} {WORDS.get(name, name)} for this {scope}. "
         f"Try again in {max(wait_s, 0.001):.3g} s."
     )
-    code = "rate_limit_exceeded" if status == 429 else "overloaded"
+    code = LIMITED if status == 429 else "overloaded"
     return LimitError(status, code, message, title, wait_s, tuple(more or ()))
 
 
