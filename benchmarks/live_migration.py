@@ -9,10 +9,11 @@ to and fro between them while a gateway times every token.
 * *gap*: from the source's last token to the destination's first, as the gateway sees it.
 * *blocking copy*: the same hand-over, but frozen before the first block is copied.
 * *recompute*: its tokens are sent to the other engine instead, which computes all anew.
-* *batch-mates*: the mean step of the other requests while one moves, over the mean
-  step just before it, pair by pair.
+* *batch-mates*: the mean step of the other requests while one moves, over their mean
+  step in equally long times just before and just after it, pair by pair.
 * *throughput*: tokens per second of the agents' CPU time with one request always on the
-  move, over none, in alternating periods; the same by the clock beside it.
+  move, over none; pairs of periods in which the same requests make the same tokens (a
+  longer context makes a slower step), in changing order; the same by the clock beside it.
 
 ``--secured`` and ``--transfer zmq`` show what encrypted links and copying over them cost.
 
@@ -30,7 +31,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +71,9 @@ class Plan:
     blocking_moves: int = 3
     recomputes: int = 3
     mate_pairs: int = 40
-    throughput_periods: int = 6
-    period_s: float = 2.0
+    throughput_pairs: int = 6
+    period_tokens: int = 240
+    """Per stream, in mean."""
 
     @classmethod
     def quick(cls) -> Plan:
@@ -81,8 +84,8 @@ class Plan:
             blocking_moves=1,
             recomputes=1,
             mate_pairs=12,
-            throughput_periods=2,
-            period_s=1.5,
+            throughput_pairs=2,
+            period_tokens=160,
         )
 
 
@@ -186,12 +189,12 @@ async def pause_of(fleet: Fleet, length: int, beside: int, plan: Plan, salt: int
     )
 
 
-async def crowd(fleet: Fleet, beside: int, salt: int) -> list[Stream]:
-    """So many requests that decode on each engine, past their prefill."""
+async def crowd(fleet: Fleet, beside: int, salt: int, label: str = "") -> list[Stream]:
+    """So many requests that decode on each engine, past their prefill; equal for the same ``salt``."""
     streams = [
         await fleet.gateway.add(
             name,
-            f"mate-{salt}-{name}-{i}",
+            f"mate-{label or salt}-{name}-{i}",
             prompt_of(100, salt + i),
             max_tokens=3900,
             ignore_eos=True,
@@ -249,7 +252,7 @@ async def recompute(fleet: Fleet, length: int, salt: int) -> float:
 
 
 async def batchmates(fleet: Fleet, beside: int, length: int, pairs: int, salt: int) -> float:
-    """Mean step of the others while one moves over their mean step just before; median of the pairs."""
+    """Mean step of the others while one moves over that before and after; median of the pairs."""
     gateway = fleet.gateway
     mates = await crowd(fleet, beside, salt)
     sampling: dict[str, Any] = {"max_tokens": 480, "ignore_eos": True, "temperature": 0.0}
@@ -265,11 +268,14 @@ async def batchmates(fleet: Fleet, beside: int, length: int, pairs: int, salt: i
             began = time.perf_counter()
             await fleet.move(stream)
             ended = time.perf_counter()
+            lasted = ended - began
             await gateway.until(stream, len(stream.tokens) + 3)
+            await asyncio.sleep(max(0.0, ended + lasted + 0.02 - time.perf_counter()))
             during = steps_between(mates, began, ended)
-            before = steps_between(mates, 2 * began - ended - 0.01, began - 0.01)
-            if during and before:
-                ratios.append(statistics.mean(during) / statistics.mean(before))
+            calm = steps_between(mates, began - lasted - 0.01, began - 0.01)
+            calm += steps_between(mates, ended + 0.01, ended + lasted + 0.01)
+            if during and calm:
+                ratios.append(statistics.mean(during) / statistics.mean(calm))
         await gateway.abort(stream)
     for mate in mates:
         await gateway.abort(mate)
@@ -287,46 +293,79 @@ def steps_between(streams: Iterable[Stream], began: float, ended: float) -> list
 
 
 @dataclass
+class Period:
+    """The same requests making the same number of tokens."""
+
+    tokens: int
+    cpu_s: float
+    wall_s: float
+    moves: int
+
+
+@dataclass
 class Throughput:
     """Tokens with and without one request always on the move."""
 
-    per_second: dict[bool, float]
-    per_cpu_second: dict[bool, float]
-    """Of the agents' processes: what a busy machine cannot distort."""
-    moves: int
+    calm: list[Period]
+    moving: list[Period]
 
     @property
-    def ratio(self) -> float:
-        return self.per_cpu_second[True] / self.per_cpu_second[False]
+    def moves(self) -> int:
+        return sum(period.moves for period in self.moving)
 
-    @property
-    def wall_ratio(self) -> float:
-        return self.per_second[True] / self.per_second[False]
+    def ratio(self, of: Callable[[Period], float]) -> float:
+        """Moving over calm, pair by pair; the median."""
+        pairs = zip(self.calm, self.moving, strict=True)
+        return statistics.median(of(moving) / of(calm) for calm, moving in pairs)
+
+
+def tokens_per_cpu_s(period: Period) -> float:
+    """Of the agents' processes: what a busy machine distorts least."""
+    return period.tokens / period.cpu_s
+
+
+def tokens_per_s(period: Period) -> float:
+    return period.tokens / period.wall_s
 
 
 async def throughput(fleet: Fleet, plan: Plan, salt: int) -> Throughput:
-    """Periods with and without moves in turn; medians of each."""
-    streams = await crowd(fleet, 8, salt)
-    rates: dict[bool, list[float]] = {False: [], True: []}
-    cpu_rates: dict[bool, list[float]] = {False: [], True: []}
-    moves = 0
-    for moving in itertools.islice(itertools.cycle((False, True)), 2 * plan.throughput_periods):
-        cpu_s, began = await fleet.cpu_s(), time.perf_counter()
-        before = sum(len(stream.tokens) for stream in streams)
-        while (now := time.perf_counter()) < began + plan.period_s:
-            if moving:
-                moves += (await fleet.move(streams[moves % len(streams)])).state == "done"
-            else:
-                await asyncio.sleep(began + plan.period_s - now)
-        made = sum(len(stream.tokens) for stream in streams) - before
-        rates[moving].append(made / (time.perf_counter() - began))
-        cpu_rates[moving].append(made / (await fleet.cpu_s() - cpu_s))
+    """Pairs of periods, every second pair in the other order."""
+    periods: dict[bool, list[Period]] = {False: [], True: []}
+    for pair in range(plan.throughput_pairs):
+        for moving in (False, True) if pair % 2 == 0 else (True, False):
+            periods[moving].append(await period(fleet, plan, f"{salt}-{pair}-{moving}", moving))
+    return Throughput(periods[False], periods[True])
+
+
+async def period(fleet: Fleet, plan: Plan, name: str, moving: bool) -> Period:
+    """Eight requests on each engine, from their prefill on."""
+    streams = await crowd(fleet, 8, 200, name)
+    before, moves, waiting = tokens_of(streams), 0, deque(streams)
+    cpu_s, began = await fleet.cpu_s(), time.perf_counter()
+    while tokens_of(streams) < before + plan.period_tokens * len(streams):
+        if moving:
+            moves += (await fleet.move(next_to_move(waiting))).state == "done"
+        else:
+            await asyncio.sleep(0.02)
+    made = tokens_of(streams) - before
+    result = Period(made, await fleet.cpu_s() - cpu_s, time.perf_counter() - began, moves)
     for stream in streams:
         await fleet.gateway.abort(stream)
-    medians = [
-        {key: statistics.median(values) for key, values in each.items()} for each in (rates, cpu_rates)
-    ]
-    return Throughput(medians[0], medians[1], moves)
+    return result
+
+
+def tokens_of(streams: Iterable[Stream]) -> int:
+    return sum(len(stream.tokens) for stream in streams)
+
+
+def next_to_move(waiting: deque[Stream]) -> Stream:
+    """Who has not moved for longest, of the engine that has more: both stay equally busy."""
+    here = sum(stream.home == "a" for stream in waiting)
+    home = "a" if 2 * here >= len(waiting) else "b"
+    chosen = next(stream for stream in waiting if stream.home == home)
+    waiting.remove(chosen)
+    waiting.append(chosen)
+    return chosen
 
 
 # ---------------------------------------------------------------- the report
@@ -393,18 +432,22 @@ async def measured(plan: Plan, fleet: Fleet) -> dict[str, Any]:
     mates = {n: await batchmates(fleet, n, 2048, plan.mate_pairs, 100 + n) for n in plan.beside if n}
     rates = await throughput(fleet, plan, 200)
     say(f"\nbatch-mates' step while one moves: {', '.join(f'{n}: {r:.3f}' for n, r in mates.items())}")
+    ratio, wall_ratio = rates.ratio(tokens_per_cpu_s), rates.ratio(tokens_per_s)
+    calm, moving = (
+        statistics.median(tokens_per_cpu_s(one) for one in each) for each in (rates.calm, rates.moving)
+    )
     say(
-        f"tokens per second without moves {rates.per_second[False]:.0f}, with {rates.moves} moves "
-        f"{rates.per_second[True]:.0f} ({rates.wall_ratio:.3f}); per CPU second "
-        f"{rates.per_cpu_second[False]:.0f} and {rates.per_cpu_second[True]:.0f} ({rates.ratio:.3f})"
+        f"tokens per CPU second without moves {calm:.0f}, with {rates.moves} moves {moving:.0f} "
+        f"({ratio:.3f}; by the clock {wall_ratio:.3f})"
     )
     return {
         "lengths": list(plan.lengths),
         **figures(cells),
         "batchmates_step_ratio": max(mates.values()),
         "batchmates_by_load": mates,
-        "throughput_ratio": rates.ratio,
-        "throughput_wall_ratio": rates.wall_ratio,
+        "throughput_ratio": ratio,
+        "throughput_wall_ratio": wall_ratio,
+        "throughput_moves": rates.moves,
         "identical": fleet.identical,
         "total": fleet.total,
         "identical_share": fleet.identical / fleet.total,

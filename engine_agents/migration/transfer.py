@@ -23,7 +23,7 @@ from xxhash import xxh3_64_intdigest
 from engine_agents import failpoints
 from engine_agents.messages import Chunk, Message
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 4 * 2**20
 
 Buffer = bytes | bytearray | memoryview
 Fill = Callable[["Span", memoryview], None]

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 SHM, NIXL, WITH_MESSAGES = "shm", "nixl", ""
 CHOICES = {"auto": (SHM, NIXL), "shm": (SHM,), "nixl": (NIXL,), "zmq": ()}
-SLOTS = 8
+SLOTS = 4
 TAIL_BLOCKS = 2
 """What COMMIT brings at most as a rule: a full block and one that is not."""
 KNOWN_ARENAS = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.engine_agents.harness import eventually, idle
@@ -33,9 +34,23 @@ async def test_commands_that_cannot_be_obeyed_say_why():
         assert "order" in await refused(order="prettiest")
         on_hold(world.destination)
         await world.move("r", lease_epoch=5)
-        assert "no free migration slot" in await refused(migration_id="m2")
+        assert "m1 is under way" in await refused(migration_id="m1")
+        assert "no free migration slot at the source" in await refused(migration_id="m2")
         assert world.source.counters["stale_epochs"] == 1
         await world.settled()
+
+
+async def test_one_that_is_leaving_is_not_chosen_again():
+    async with fleet(migration_slots=2) as world:
+        await begin(world, max_tokens=3000)
+        held = on_hold(world.destination)
+        await world.move("r")
+        await asyncio.wait_for(held.wait(), 30)
+        again = await world.source.migrate_out(command(world.destination, migration_id="m2", request_id="r"))
+        assert again.reason == "request_id: r cannot leave: it is leaving"
+        await world.settled()
+        await world.gateway.abort("ab"[world.last.state == "done"], f"r#{1 + (world.last.state == 'done')}")
+        await world.all_back()
 
 
 async def test_late_messages_are_refused_and_counted():
