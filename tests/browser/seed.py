@@ -19,14 +19,17 @@ def main(instances: int) -> None:
 
     for name, role in (("vera", "viewer"), ("olga", "operator"), ("ada", "admin")):
         create_person(username=name, role=role, actor="system:seed", password=PASSWORD)
+    owned = None
     for slug, classes in TENANTS.items():
         allowed = SLOClass.objects.filter(name__in=classes)
-        create_tenant(
+        made = create_tenant(
             slug=slug,
             slo_class=SLOClass.objects.get(name=classes[0]),
             allowed_classes=allowed,
             actor="system:seed",
         )
+        owned = made if slug == "globex" else owned
+    create_person(username="otto", role="tenant_owner", tenant=owned, actor="system:seed", password=PASSWORD)
     pool = ensure_pool(name="main", served_model="fake-7b", model_path="none", engine="paced")
     now = timezone.now()
     Instance.objects.bulk_create(

@@ -6,17 +6,20 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.integration.running import PROJECT, Stack, environment
 
 pytestmark = [pytest.mark.browser, pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
 ENDS_WITHIN_S = 180.0
+TAKES_EFFECT_WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +97,40 @@ def test_load_arrives_and_an_instance_is_drained_under_it_without_a_failed_strea
     load.end()  # The command fails when any request of it failed.
 
 
+ATTEMPTS = 4
+
+
 def test_a_running_request_is_moved_by_hand_and_its_life_shows_the_move(system: Stack, page: Page):
-    stream = Streaming(system)
+    """On a fast machine the longest request may end before a hand is there: then another one is taken."""
+    for attempt in range(ATTEMPTS):
+        streams = [Streaming(system) for _ in range(3)]
+        try:
+            move_one(system, page)
+            break
+        except (AssertionError, PlaywrightError):
+            if attempt == ATTEMPTS - 1:
+                raise
+        finally:
+            texts = [stream.text().rstrip() for stream in streams]
+            assert all(text.endswith("[DONE]") for text in texts)
+    page.goto(f"{system.console}/migrations?by=pair")
+    expect(page.get_by_label("moves by pair")).to_contain_text(re.compile("default-. → default-."))
+    page.get_by_label("moves by pair").get_by_role("button").first.click()
+    expect(page).to_have_url(re.compile("pair=default"))
+    expect(page.get_by_label("history", exact=True).get_by_role("row").nth(1)).to_contain_text("by hand")
+
+
+def move_one(system: Stack, page: Page) -> None:
     page.goto(f"{system.console}/requests")
     row = page.get_by_role("table", name="live requests").get_by_role("row").filter(has_text="decoding").first
     row.get_by_role("link").first.click()
     expect(page.get_by_label("life of the request")).to_be_visible()
     page.get_by_role("button", name="Migrate…").click()
     dialog = page.get_by_role("dialog", name="Migrate a request")
-    dialog.get_by_role("combobox", name="To").click()
-    page.get_by_role("option").first.click()
-    dialog.get_by_role("button", name=re.compile("^Migrate to")).click()
-    expect(page.get_by_label(re.compile("^move .* to ")).first).to_contain_text("hand over")
-    assert stream.text().rstrip().endswith("[DONE]")
+    dialog.get_by_role("combobox", name="To").click(timeout=10_000)
+    page.get_by_role("option").first.click(timeout=10_000)
+    dialog.get_by_role("button", name=re.compile("^Migrate to")).click(timeout=10_000)
+    expect(page.get_by_label(re.compile("^move .* to ")).first).to_contain_text("hand over", timeout=15_000)
 
 
 def test_a_tenants_class_changes_what_its_next_request_is_served_as(system: Stack, page: Page):
@@ -116,19 +140,41 @@ def test_a_tenants_class_changes_what_its_next_request_is_served_as(system: Stac
     dialog.get_by_role("radio", name=re.compile("interactive")).check()
     dialog.get_by_role("button", name=re.compile("^Serve demo as interactive")).click()
     expect(page.get_by_text("demo is served as interactive from now on.")).to_be_visible()
-    page.wait_for_timeout(6_000)  # A gateway knows a key's rights for five seconds.
-    stream = Streaming(system)
-    page.goto(f"{system.console}/requests?class=interactive")
-    table = page.get_by_role("table", name="live requests")
+    page.goto(f"{system.console}/requests?view=finished&class=interactive")
+    table = page.get_by_role("table", name="finished requests")
+    deadline = time.monotonic() + TAKES_EFFECT_WITHIN_S
+    while not table.get_by_role("row").filter(has_text="demo").count():
+        assert time.monotonic() < deadline, "no request of demo was served as interactive"
+        Streaming(system, tokens=20).text()
+        page.wait_for_timeout(1_000)
+        page.reload()
     expect(table.get_by_role("row").filter(has_text="demo").first).to_contain_text("interactive")
-    stream.text()
+
+
+def test_the_playground_asks_the_gateway_and_shows_where_the_answer_is_made(system: Stack, page: Page):
+    page.goto(f"{system.console}/playground")
+    page.get_by_placeholder("Ask something").fill("Once upon a time")
+    page.get_by_role("button", name="Send").click()
+    made = page.get_by_label("where the answer is made")
+    expect(made).to_contain_text(re.compile(r"[1-9]\d*\s*pieces"), timeout=90_000)
+    expect(made).to_contain_text(re.compile("default-[12]"))
+
+
+def test_what_if_compares_two_policies_on_what_was_served(system: Stack, page: Page):
+    page.goto(f"{system.console}/scheduling/what-if")
+    page.get_by_role("button", name="Compare").click()
+    result = page.get_by_label("comparison", exact=True)
+    expect(result.get_by_label("both policies in numbers")).to_contain_text(
+        "First token, p99", timeout=150_000
+    )
+    expect(result.get_by_role("img", name=re.compile("^First token: "))).to_be_visible()
 
 
 class Streaming:
     """One long stream, as a client has it."""
 
-    def __init__(self, system: Stack) -> None:
-        body = {"prompt": "Once upon a time", "max_tokens": 1_600, "stream": True, "ignore_eos": True}
+    def __init__(self, system: Stack, *, tokens: int = 1_600) -> None:
+        body = {"prompt": "Once upon a time", "max_tokens": tokens, "stream": True, "ignore_eos": True}
         listed = json.load(urllib.request.urlopen(self._ask(system, "/v1/models"), timeout=30))
         body["model"] = listed["data"][0]["id"]
         request = self._ask(system, "/v1/completions", json.dumps(body).encode())
@@ -140,7 +186,7 @@ class Streaming:
         return urllib.request.Request(system.gateway + path, data=body, headers=headers)
 
     def text(self) -> str:
-        return self._answer.read().decode()
+        return str(self._answer.read().decode())
 
 
 def test_a_lost_console_is_said_and_regained(system: Stack, page: Page):

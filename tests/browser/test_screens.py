@@ -69,7 +69,7 @@ def test_a_policy_is_edited_previewed_activated_and_rolled_back(open_page):
         page.get_by_role("button", name="Activate…").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Reason").fill("relieve earlier")
-        dialog.get_by_role("button", name="Save and activate").click()
+        dialog.get_by_role("button", name=f"Activate {version}", exact=True).click()
         expect(page.get_by_text("The new policy of main is active.").last).to_be_visible()
         expect(page.get_by_label("policy", exact=True)).to_contain_text(f"main: {version}")
         page.get_by_role("button", name="Form").click()
@@ -79,6 +79,62 @@ def test_a_policy_is_edited_previewed_activated_and_rolled_back(open_page):
     expect(page.get_by_text("The earlier policy of main is active again.")).to_be_visible()
     active = page.get_by_label("versions").get_by_role("button").filter(has=page.get_by_label("active"))
     expect(active).to_contain_text("v1")
+    page.get_by_role("button", name="Activate v2…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="10 min").click()
+    dialog.get_by_role("button", name="Activate v2 for 10 min").click()
+    expect(page.get_by_text("v2 of main is active for 10 min; then v1 comes back.")).to_be_visible()
+    page.get_by_role("link", name="Policy", exact=True).click()
+    expect(page.get_by_text(re.compile("v2 is active until .* then v1 comes back"))).to_be_visible()
+
+
+def test_the_time_range_goes_along_from_screen_to_screen_in_the_url(open_page):
+    page = open_page(path="/audit")
+    expect(page.get_by_label("audit entries")).to_be_visible()
+    page.get_by_label("Time range of lists and sums").select_option("1h")
+    expect(page).to_have_url(re.compile("range=1h"))
+    page.get_by_role("link", name="Migrations").click()
+    expect(page.get_by_label("history", exact=True)).to_contain_text("in the last hour")
+    expect(page).to_have_url(re.compile("range=1h"))
+    page.reload()
+    expect(page.get_by_label("Time range of lists and sums")).to_have_value("1h")
+
+
+def test_what_if_takes_a_file_of_ones_own_and_says_what_is_wrong_with_another(open_page, tmp_path):
+    page = open_page(path="/scheduling/what-if")
+    page.get_by_role("combobox", name="Traffic").click()
+    page.get_by_role("option", name="A file of mine").click()
+    file = page.get_by_label("CSV file")
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("when,what\nnever,nothing\n")
+    file.set_input_files(wrong)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_label("what if").get_by_role("alert")).to_contain_text("wrong.csv")
+    rows = [f"{number * 0.5},{100 + number},{20}" for number in range(40)]
+    right = tmp_path / "right.csv"
+    right.write_text("\n".join(["arrival_s,prompt_tokens,output_tokens", *rows]) + "\n")
+    file.set_input_files(right)
+    page.get_by_role("button", name="Compare").click()
+    # No worker runs here; the real system carries one out.
+    expect(page.get_by_label("comparison", exact=True)).to_contain_text("Waiting for a free worker")
+    expect(page).to_have_url(re.compile("job="))
+
+
+def test_an_owner_sees_the_own_tenant_alone_and_steers_what_is_the_owners(open_page):
+    page = open_page("otto")
+    expect(page.get_by_role("heading", name="globex", exact=True)).to_be_visible()
+    expect(page.get_by_label("how it is served")).to_be_visible()
+    expect(page.get_by_label("keys", exact=True)).to_be_visible()
+    expect(page.get_by_role("navigation", name="Pages").get_by_role("link")).to_have_text(["globex"])
+    for name in ("Change class", "Boost"):
+        expect(page.get_by_role("button", name=re.compile(name))).to_contain_text("needs role operator")
+    page.get_by_role("button", name="Make a key…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("What for").fill("of the owner")
+    dialog.get_by_role("button", name="Make the key").click()
+    expect(dialog.locator("[data-once]")).to_be_visible()
+    dialog.get_by_role("button", name="I have kept it").click()
+    expect(page.get_by_label("keys", exact=True)).to_contain_text("of the owner")
 
 
 def test_a_key_is_shown_once_and_revoked(open_page):
@@ -97,6 +153,16 @@ def test_a_key_is_shown_once_and_revoked(open_page):
     row.get_by_role("button", name="Revoke…").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke the key").click()
     expect(row).to_contain_text("revoked")
+
+
+def test_tenants_and_classes_leave_as_yaml(open_page):
+    page = open_page("ada", path="/tenants")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Export YAML").click()
+    assert waiting.value.suggested_filename == "tenants.yaml"
+    written = waiting.value.path().read_text()
+    assert "umbrella" in written
+    assert "interactive" in written
 
 
 def test_the_palette_finds_pages_instances_and_acts(open_page):

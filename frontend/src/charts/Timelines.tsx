@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { FULL_SHARE } from "../lib/fleet";
 import { clock, count, duration, percent } from "../lib/format";
 import { useHistory } from "../live/trend";
 import type { Instance, Migration } from "../live/types";
@@ -18,6 +19,8 @@ interface Lane {
   show: (value: number | null) => string;
   floor?: number;
   ceiling?: number;
+  /** A dashed line; beyond it the last value is hurt. */
+  limit?: { at: number; words: string; beyond: (value: number) => boolean };
 }
 
 const LANES: Lane[] = [
@@ -28,8 +31,15 @@ const LANES: Lane[] = [
     show: (value) => percent(value),
     floor: 0,
     ceiling: 1,
+    limit: { at: FULL_SHARE, words: percent(FULL_SHARE, 0), beyond: (value) => value >= FULL_SHARE },
   },
-  { field: "freeness", name: "Freeness", unit: "decode steps", show: count },
+  {
+    field: "freeness",
+    name: "Freeness",
+    unit: "decode steps",
+    show: count,
+    limit: { at: 0, words: "overloaded below 0", beyond: (value) => value < 0 },
+  },
   { field: "running", name: "Running", unit: "requests", show: count, floor: 0 },
   { field: "waiting", name: "Waiting", unit: "requests", show: count, floor: 0 },
   { field: "step_ms", name: "Step time", unit: "per decode step", show: duration, floor: 0 },
@@ -61,9 +71,10 @@ export default function Timelines({ instance, migrations }: TimelineProps) {
         />
       ))}
       <div className="timeline-axis caption">
-        <span>{clock(columns.at[0])}</span>
-        <span>{cursor === null ? "" : clock(columns.at[cursor])}</span>
-        <span>{clock(columns.at.at(-1))}</span>
+        {[0, 1, 2, 3].map((part) => (
+          <span key={part}>{clock(columns.at[Math.round((part * (columns.at.length - 1)) / 3)])}</span>
+        ))}
+        {cursor !== null && <output className="timeline-cursor">{clock(columns.at[cursor])}</output>}
       </div>
     </div>
   );
@@ -80,7 +91,8 @@ interface LaneProps {
 const HEIGHT = 46;
 
 function LaneView({ lane, times, values, cursor, onCursor }: LaneProps) {
-  const shown = cursor === null ? values.at(-1) : values[cursor];
+  const shown = (cursor === null ? values.at(-1) : values[cursor]) ?? null;
+  const hurt = shown !== null && lane.limit?.beyond(shown);
   return (
     <div className="timeline">
       <div className="timeline-name">
@@ -88,7 +100,7 @@ function LaneView({ lane, times, values, cursor, onCursor }: LaneProps) {
         <div className="caption">{lane.unit}</div>
       </div>
       <Plot lane={lane} times={times} values={values} onCursor={onCursor} />
-      <div className="timeline-last num">{lane.show(shown ?? null)}</div>
+      <div className={`timeline-last num ${hurt ? "critical strong" : ""}`}>{lane.show(shown)}</div>
     </div>
   );
 }
@@ -156,8 +168,29 @@ function options(element: HTMLElement, lane: Lane, onCursor: (index: number | nu
         points: { show: false },
       },
     ],
-    hooks: { setCursor: [(made) => onCursor(made.cursor.idx ?? null)] },
+    hooks: {
+      setCursor: [(made) => onCursor(made.cursor.idx ?? null)],
+      draw: [(made) => lane.limit && drawLimit(made, lane.limit, color("--text-3")())],
+    },
   };
+}
+
+/** The dashed line of a limit with its words, when it lies within what is drawn. */
+function drawLimit(plot: uPlot, limit: NonNullable<Lane["limit"]>, color: string): void {
+  const { ctx, bbox } = plot;
+  const y = plot.valToPos(limit.at, "y", true);
+  if (y < bbox.top || y > bbox.top + bbox.height + 1) return;
+  const scale = devicePixelRatio;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = color;
+  ctx.setLineDash([3 * scale, 3 * scale]);
+  ctx.beginPath();
+  ctx.moveTo(bbox.left, y);
+  ctx.lineTo(bbox.left + bbox.width, y);
+  ctx.stroke();
+  ctx.font = `${10 * scale}px ui-sans-serif, system-ui, sans-serif`;
+  ctx.fillText(limit.words, bbox.left + 3 * scale, y + (y - bbox.top < 14 * scale ? 11 : -4) * scale);
+  ctx.restore();
 }
 
 function MoveLane({ times, moves, id }: { times: Series; moves: Migration[]; id: string }) {

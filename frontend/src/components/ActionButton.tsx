@@ -2,7 +2,7 @@ import type { ReactNode } from "react";
 import { useShown } from "../live/context";
 import { useMe } from "../session";
 
-interface ActionProps {
+export interface ActionProps {
   children: ReactNode;
   onClick: () => void;
   className?: string;

@@ -3,6 +3,30 @@ import { count, durationParts } from "../lib/format";
 import { Mark } from "./Mark";
 import { Stat } from "./Stat";
 
+const ROOMS_SHOWN = 5;
+
+/** The gaps elsewhere, largest first, beside what is to be housed. */
+function Room({ impact }: { impact: DrainImpact }) {
+  const most = Math.max(1, impact.usedTokens, impact.largestElsewhere);
+  return (
+    <table className="table tight room" aria-label="room elsewhere">
+      <tbody>
+        {impact.others.slice(0, ROOMS_SHOWN).map((other) => (
+          <tr key={other.id}>
+            <td className="nowrap">{other.id}</td>
+            <td className="room-bar">
+              <span className="thin-track">
+                <span className="thin-fill" style={{ width: `${(other.tokens / most) * 100}%` }} />
+              </span>
+            </td>
+            <td className="num nowrap">{count(other.tokens)} free</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
 /** The numbers of a drain, and what it does not solve. */
 export function DrainFacts({ id, impact }: { id: string; impact: DrainImpact }) {
   const about = impact.aboutMs === null ? null : durationParts(Math.max(100, impact.aboutMs));
@@ -28,6 +52,7 @@ export function DrainFacts({ id, impact }: { id: string; impact: DrainImpact }) 
           gap {count(impact.largestElsewhere)} on {impact.others[0]?.id}.
         </p>
       )}
+      {impact.others.length > 0 && <Room impact={impact} />}
       {!impact.fits && (
         <div className="note">
           <Mark shape="risk" />

@@ -6,6 +6,10 @@ import { useSignOut } from "../session";
 export const SCHEMES = { auto: "System", light: "Light", dark: "Dark" } as const;
 export type Scheme = keyof typeof SCHEMES;
 
+function roleWords(role: string | null): string {
+  return role ? role.replaceAll("_", " ") : "no role";
+}
+
 /** Who is signed in, the theme, the way out. */
 export function PersonMenu({ me }: { me: Me }) {
   const signOut = useSignOut();
@@ -18,12 +22,12 @@ export function PersonMenu({ me }: { me: Me }) {
             {me.username.slice(0, 2).toUpperCase()}
           </span>
           <span className="visually-hidden">{me.username} </span>
-          <span className="wide">{me.role}</span>
+          <span className="wide">{roleWords(me.role)}</span>
         </button>
       </Menu.Target>
       <Menu.Dropdown>
         <Menu.Label>
-          {me.username}, {me.role}
+          {me.username}, {roleWords(me.role)}
         </Menu.Label>
         <Menu.Item component={Link} to="/settings/profile">
           Profile and second factor

@@ -12,7 +12,7 @@ import { FormDialog } from "../components/dialogs/FormDialog";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { ReasonField } from "../components/dialogs/Reason";
 import { Mark } from "../components/Mark";
-import { age, clock, count, fullTime, moment } from "../lib/format";
+import { age, capital, clock, count, fullTime, lasting, moment, separated } from "../lib/format";
 import { useShown } from "../live/context";
 
 const AUDITED = 6;
@@ -86,9 +86,9 @@ function FiringCard({ row, now }: { row: Alert; now: number }) {
     <article className={`card alert severity-${row.severity} ${quiet ? "is-quiet" : ""}`}>
       <Mark shape={row.severity === "critical" ? "hurt" : "risk"} size={16} />
       <div className="alert-words">
-        <h2>{row.summary || `${row.rule}: ${row.subject}`}</h2>
+        <h2>{capital(separated(row.summary || `${row.rule}: ${row.subject}`))}</h2>
         <p className="detail t2">
-          {row.subject || "the fleet"} · for {age(now - since)}, since {clock(since)} UTC
+          {row.subject || "the fleet"} · for {lasting(now - since)}, since {clock(since)} UTC
           {row.acknowledged_by && ` · acknowledged by ${row.acknowledged_by}`}
           {quiet && " · silenced"}
           {row.runbook_url && (

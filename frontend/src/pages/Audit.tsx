@@ -1,17 +1,20 @@
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { get, type Page } from "../api/client";
 import type { AuditEntry } from "../api/types";
-import { FilterField } from "../components/Choices";
+import { FilterField, Segmented } from "../components/Choices";
 import { ProblemNote } from "../components/dialogs/Problem";
-import { fullTime, moment } from "../lib/format";
+import { count, fullTime, moment } from "../lib/format";
 import { type RangeKey, rangeWords, sinceOf } from "../lib/range";
 import { useUrlState } from "../lib/urlState";
 import { useShown } from "../live/context";
 import { useScope } from "../live/scope";
 
+type Who = "people" | "all";
+
 export default function Audit() {
   const { screenNow: now } = useShown();
   const [text, setText] = useUrlState<string>("q", "");
+  const [who, setWho] = useUrlState<Who>("who", "people");
   const { range } = useScope();
   const entries = useInfiniteQuery({
     queryKey: ["audit", text, range],
@@ -20,7 +23,8 @@ export default function Audit() {
     getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: 10_000,
   });
-  const rows = entries.data?.pages.flatMap((page) => page.results) ?? [];
+  const all = entries.data?.pages.flatMap((page) => page.results) ?? [];
+  const rows = all.filter((row) => who === "all" || !row.actor.startsWith("system:loop"));
   return (
     <>
       <div className="page-head">
@@ -29,7 +33,19 @@ export default function Audit() {
       </div>
       <div className="row filters">
         <FilterField value={text} placeholder="Filter person, action, object" onChange={setText} />
-        <span className="t3">{rangeWords(range)}</span>
+        <Segmented
+          label="Whose acts"
+          value={who}
+          options={[
+            ["people", "Without the loop"],
+            ["all", "Everything"],
+          ]}
+          onChange={setWho}
+        />
+        <span className="t3">
+          {rangeWords(range)}
+          {all.length > rows.length && `; ${count(all.length - rows.length)} rounds of the loop left out`}
+        </span>
       </div>
       <ProblemNote error={entries.error} />
       <section className="card" aria-label="audit entries">
@@ -116,5 +132,6 @@ function said(value: unknown): boolean {
 }
 
 function plain(value: unknown): string {
+  if (Array.isArray(value)) return value.map(plain).join(", ");
   return typeof value === "string" ? value : JSON.stringify(value);
 }

@@ -18,6 +18,8 @@ import { useDialog } from "../components/dialogs/DialogProvider";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { FactList } from "../components/FactList";
 import { AddMember, EditLimits, NewBoost, NewKey, RotateKey } from "../components/tenants/forms";
+import { OwnButton } from "../components/tenants/OwnButton";
+import { Served } from "../components/tenants/Served";
 import { UsageChart } from "../components/tenants/UsageChart";
 import { count, fixed, moment, plural } from "../lib/format";
 import { useUrlState } from "../lib/urlState";
@@ -39,6 +41,7 @@ function Known({ tenant }: { tenant: TenantRow }) {
       <Head tenant={tenant} />
       <div className="grid columns">
         <div className="side">
+          <Served slug={tenant.slug} />
           <Keys slug={tenant.slug} />
           <LimitsCard slug={tenant.slug} />
           <Usage slug={tenant.slug} />
@@ -82,6 +85,7 @@ function Head({ tenant }: { tenant: TenantRow }) {
     if (me.may_act) changeClass();
   }, [wanted]);
   const closed = tenant.active === false;
+  const notOwner = me.role === "tenant_owner" ? "needs role operator" : "";
   return (
     <div className="page-head">
       <Link to="/tenants" className="t3">
@@ -95,8 +99,11 @@ function Head({ tenant }: { tenant: TenantRow }) {
       {closed && <span className="tag dashed">closed</span>}
       <span className="t2">{tenant.description || tenant.name}</span>
       <div className="actions">
-        <ActionButton onClick={changeClass}>Change class…</ActionButton>
+        <ActionButton blocked={notOwner} onClick={changeClass}>
+          Change class…
+        </ActionButton>
         <ActionButton
+          blocked={notOwner}
           onClick={() =>
             open({
               kind: "form",
@@ -151,14 +158,14 @@ function Keys({ slug }: { slug: string }) {
           {keys.data ? `${count(rows.filter((row) => row.valid).length)} valid` : ""}
         </span>
         <span className="aside">
-          <ActionButton
+          <OwnButton
             className="small"
             onClick={() =>
               open({ kind: "form", content: (close) => <NewKey tenant={slug} onClose={close} /> })
             }
           >
             Make a key…
-          </ActionButton>
+          </OwnButton>
         </span>
       </div>
       <ProblemNote error={keys.error} />
@@ -212,15 +219,15 @@ function KeyLine({ row }: { row: KeyRow }) {
       <td className="num nowrap">
         {row.valid && (
           <>
-            <ActionButton
+            <OwnButton
               className="small quiet"
               onClick={() =>
                 open({ kind: "form", content: (close) => <RotateKey row={row} onClose={close} /> })
               }
             >
               Rotate…
-            </ActionButton>
-            <ActionButton
+            </OwnButton>
+            <OwnButton
               className="small quiet danger"
               onClick={() =>
                 open({
@@ -237,7 +244,7 @@ function KeyLine({ row }: { row: KeyRow }) {
               }
             >
               Revoke…
-            </ActionButton>
+            </OwnButton>
           </>
         )}
       </td>
@@ -261,9 +268,9 @@ function LimitsCard({ slug }: { slug: string }) {
       <div className="card-head">
         <h2>Limits</h2>
         <span className="aside">
-          <ActionButton className="small" onClick={() => edit()}>
+          <OwnButton className="small" onClick={() => edit()}>
             Set limits…
-          </ActionButton>
+          </OwnButton>
         </span>
       </div>
       <ProblemNote error={limits.error} />
@@ -297,10 +304,10 @@ function LimitsCard({ slug }: { slug: string }) {
                   <td className="num">{count(row.queued_requests)}</td>
                   <td className="num">{count(row.queue_seconds)}</td>
                   <td className="num nowrap">
-                    <ActionButton className="small quiet" onClick={() => edit(row)}>
+                    <OwnButton className="small quiet" onClick={() => edit(row)}>
                       Change…
-                    </ActionButton>
-                    <ActionButton
+                    </OwnButton>
+                    <OwnButton
                       className="small quiet"
                       onClick={() =>
                         open({
@@ -315,7 +322,7 @@ function LimitsCard({ slug }: { slug: string }) {
                       }
                     >
                       Lift…
-                    </ActionButton>
+                    </OwnButton>
                   </td>
                 </tr>
               ))}
@@ -388,14 +395,14 @@ function Members({ slug }: { slug: string }) {
       <div className="card-head">
         <h2>Members</h2>
         <span className="aside">
-          <ActionButton
+          <OwnButton
             className="small"
             onClick={() =>
               open({ kind: "form", content: (close) => <AddMember tenant={slug} onClose={close} /> })
             }
           >
             Add…
-          </ActionButton>
+          </OwnButton>
         </span>
       </div>
       <ProblemNote error={members.error} />
@@ -403,7 +410,7 @@ function Members({ slug }: { slug: string }) {
         {(members.data ?? []).map((row) => (
           <li key={row.username} className="row">
             <b>{row.username}</b> <span className="t3">{(row.role ?? "").replace("_", " ")}</span>
-            <ActionButton
+            <OwnButton
               className="small quiet push"
               onClick={() =>
                 open({
@@ -418,7 +425,7 @@ function Members({ slug }: { slug: string }) {
               }
             >
               Remove…
-            </ActionButton>
+            </OwnButton>
           </li>
         ))}
         {members.data?.length === 0 && <li className="t2">Nobody but the operators manages it.</li>}

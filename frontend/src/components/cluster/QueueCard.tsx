@@ -32,7 +32,7 @@ export function QueueCard({ waiting, total, largest, tenants, now }: QueueProps)
       {waiting.length === 0 ? (
         <p className="empty t2">
           {total
-            ? "Their details are on their way."
+            ? "They wait inside their engines; who they are is asked once a second."
             : "Every request that was admitted decodes or is being prefilled now."}
         </p>
       ) : (

@@ -10,6 +10,15 @@ export function ProblemNote({ error }: { error: unknown }) {
       <Mark shape="hurt" />
       <span>
         <b>{problem.title}</b> {"detail" in problem && problem.detail !== problem.title ? problem.detail : ""}
+        {"errors" in problem &&
+          problem.errors
+            ?.filter((each) => !problem.detail?.includes(each.message))
+            .map((each) => (
+              <span key={each.field + each.message}>
+                {" "}
+                {each.field}: {each.message}
+              </span>
+            ))}
         {"request_id" in problem && problem.request_id ? (
           <span className="t3"> Request {problem.request_id}.</span>
         ) : null}

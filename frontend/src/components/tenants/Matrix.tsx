@@ -87,8 +87,49 @@ export function Matrix({
             </tr>
           ))}
         </tbody>
+        <tfoot>
+          <Totals {...{ tenants, classes, attainment, holding }} />
+        </tfoot>
       </table>
     </div>
+  );
+}
+
+type TotalsProps = Pick<MatrixProps, "tenants" | "classes" | "attainment"> & {
+  holding: ReadonlyMap<string, Holding>;
+};
+
+/** All tenants together, column by column. */
+function Totals({ tenants, classes, attainment, holding }: TotalsProps) {
+  const recent = tenants.reduce(
+    (sum, { recent: each }) => ({
+      requests: sum.requests + each.requests,
+      tokens: sum.tokens + each.prompt_tokens + each.output_tokens,
+    }),
+    { requests: 0, tokens: 0 },
+  );
+  const runningIn = (name: string) =>
+    [...holding].reduce((sum, [key, held]) => sum + (key.endsWith(`/${name}`) ? held.running : 0), 0);
+  return (
+    <tr className="t2">
+      <td>All</td>
+      {classes.map((row) => {
+        const rows = attainment.filter((each) => each.slo_class === row.name);
+        const requests = rows.reduce((sum, each) => sum + each.requests, 0);
+        const met = rows.reduce((sum, each) => sum + Math.min(each.ttft_met, each.tpot_met), 0);
+        return (
+          <td key={row.name}>
+            <span className="matrix-line">
+              <b>{count(runningIn(row.name))}</b>
+              <span>{percent(requests ? met / requests : null)}</span>
+            </span>
+          </td>
+        );
+      })}
+      <td>{count(recent.requests / WINDOW_MIN)}</td>
+      <td>{count(recent.tokens / WINDOW_MIN)}</td>
+      <td>{count(classes.reduce((sum, row) => sum + runningIn(row.name), 0))}</td>
+    </tr>
   );
 }
 
@@ -126,7 +167,9 @@ function Cell({ tenant, row, held, met, color, objective }: CellProps) {
   const hurt = share !== null && share < objective;
   if (!allowed && !held) return <td className="detail t3">not allowed</td>;
   if (!held && share === null) {
-    return <td className="detail t3">{tenant.slo_class === row.name ? "default" : "allowed"}, none now</td>;
+    return (
+      <td className="detail t3 nowrap">{tenant.slo_class === row.name ? "default" : "allowed"}, none</td>
+    );
   }
   return (
     <td className="nowrap">
@@ -173,14 +216,16 @@ function UseCell({ value, limit }: { value: number; limit: number | null }) {
     <td className="nowrap">
       <span className="matrix-line">
         <span className={share >= 0.9 ? "warning strong" : ""}>{count(value)}</span>
-        <span className="t3 detail">{limit === null ? "no limit" : count(limit)}</span>
+        <span className="t3 detail">{limit === null ? "no limit" : `of ${count(limit)}`}</span>
       </span>
-      <span className="thin-track">
-        <span
-          className={`thin-fill ${share >= 0.9 ? "is-risk" : ""}`}
-          style={{ width: `${Math.min(1, share) * 100}%` }}
-        />
-      </span>
+      {limit !== null && (
+        <span className="thin-track">
+          <span
+            className={`thin-fill ${share >= 0.9 ? "is-risk" : ""}`}
+            style={{ width: `${Math.min(1, share) * 100}%` }}
+          />
+        </span>
+      )}
     </td>
   );
 }
