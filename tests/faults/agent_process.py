@@ -18,6 +18,7 @@ from engine_agents.config import AgentConfig
 from engine_agents.engines.port import Frozen
 from engine_agents.messages import MigrateOut, encode
 from engine_agents.serve import AgentServer
+from tests.pacing import set_least_step
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,11 @@ class Door:
 
     def do_hits(self) -> dict[str, int]:
         return dict(failpoints.hits)
+
+    def do_pace(self, least_ms: float) -> None:
+        """Let a real engine's step take at least so long; a paced one has its own pace."""
+        if self._server.config.engine != "paced":
+            set_least_step(self._server.engine, least_ms)
 
     def do_advertise(self, endpoint: str) -> None:
         """Tell gateways another address than the real one, to put a relay between."""

@@ -28,8 +28,9 @@ from tests.faults.agents import ROOT, AgentGoneError, wait_until
 from tests.faults.database import Database
 from tests.faults.load import Ask, Shape
 from tests.faults.redis_server import RedisServer
+from tests.faults.scene import Scene
 from tests.faults.site import Site
-from tests.faults.trials import Oracle, Scene, Stage
+from tests.faults.trials import Oracle, Stage
 from tests.gateway.harness import POOL
 
 INTERVAL_S = 0.1

@@ -24,12 +24,13 @@ from controlplane.scheduling.config import SchedulingConfig
 from engine_agents.config import AgentConfig
 from engine_agents.messages import InstanceStatus, MigrateOut, MigrationOutcome, split_engine_id
 from tests.faults.agents import Agent, AgentGoneError, Nursery, wait_until
-from tests.faults.load import Answer, Ask, Clients
+from tests.faults.load import LIMIT_S, Answer, Ask, Clients, Load
 from tests.faults.relay import Relay
 from tests.gateway.harness import MODEL, POOL, Build, Fleet, LoopThread
 
 NAMES = ("a", "b", "c")
 KV_MEMORY_BYTES = 64 * 2**20
+LOAD_LIMIT_S = LIMIT_S + 30.0
 RESERVATION_TTL_S = 3.0
 TOKENS_TO_COPY = 70
 """Two full blocks: a request with less moves in one message."""
@@ -199,19 +200,26 @@ class Site(Fleet):
         return asyncio.run_coroutine_threadsafe(self.clients.one(answer), self._clients_loop.loop)
 
     @contextmanager
-    def streaming(self, asks: Sequence[Ask]) -> Iterator[list[Answer]]:
-        """All at once, in the background; on leaving all have ended."""
-        answers = [Answer(ask) for ask in asks]
-
-        async def run() -> None:
-            await asyncio.gather(*(self.clients.one(answer) for answer in answers))
-
-        running = asyncio.run_coroutine_threadsafe(run(), self._clients_loop.loop)
+    def streaming(self, asks: Sequence[Ask], *, lasting: bool = False) -> Iterator[Load]:
+        """All at once in the background, again and again if ``lasting``; on leaving all have ended."""
+        load = Load(self.clients, asks, lasting=lasting)
+        running = asyncio.run_coroutine_threadsafe(load.run(), self._clients_loop.loop)
         try:
-            yield answers
-            running.result(180)
+            yield load
+            self.let_end(load)
+            running.result(LOAD_LIMIT_S)
         finally:
             running.cancel()
+
+    def let_end(self, load: Load) -> None:
+        """No stream follows those that are open."""
+        self._clients_loop.call(load.let_end)
+
+    def pace(self, least_ms: float) -> None:
+        """How long steps of real engines take at least; 0: as fast as they go."""
+        for name in self.ready():
+            with suppress(AgentGoneError):
+                self.procs[name].ask("pace", least_ms)
 
     # ---------------------------------------------------------------- what is left
 

@@ -131,11 +131,11 @@ class Soak:
         from tests.faults.load import compare
 
         asks = self.stage.asks(self.dice, STREAMS)
-        with self.site.streaming(asks) as answers:
+        with self.site.streaming(asks) as load:
             pass
         found = self.found
         found.rounds += 1
-        for answer in answers:
+        for answer in load.answers:
             difference = compare(self.stage.oracle.of(answer.ask), answer)
             found.requests += 1
             found.tokens += answer.count

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.matrix import varied
-from tests.faults.trials import Scene, Stage
+from tests.faults.scene import Scene
+from tests.faults.trials import Stage
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
 
@@ -53,8 +54,7 @@ def test_a_message_of_the_hand_over_that_is_lost(stage: Stage, matrix, seed: int
 
 def strike(scene: Scene, point: str, action: str) -> None:
     scene.somewhere()
-    entry = scene.pick(tokens=(1, 80))
-    scene.agent(point.partition(".")[0]).arm(f"{point}:{action}@1")
+    role = point.partition(".")[0]
+    scene.agent(role).arm(f"{point}:{action}@1")
     scene.struck()
-    scene.move(entry)
-    scene.reaches(point.partition(".")[0], point)
+    scene.move_to(role, point)

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 import zmq
 
-from engine_agents.messages import Chunk, Commit, Message, Reserve, encode
-from tests.faults.agents import wait_until
+from engine_agents.messages import Chunk, Commit, Message, MigrationOutcome, Reserve, encode
 from tests.faults.matrix import long_only, varied
 from tests.faults.relay import Way
-from tests.faults.trials import Scene, Stage
+from tests.faults.scene import Scene
+from tests.faults.trials import Stage
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
 
@@ -28,8 +28,8 @@ def test_case_07_a_destination_that_hangs_and_wakes_up(stage: Stage, matrix, see
         site = scene.site
         scene.agent("destination").arm("destination.write:stop@1")
         scene.struck()
-        migration_id = scene.move(scene.pick(tokens=(1, 300)))
-        wait_until(scene.agent("destination").is_stopped, "the destination to hang")
+        hangs = scene.agent("destination").is_stopped
+        migration_id = scene.move_until(hangs, "the destination's hanging")
         assert site.outcome(migration_id).state == "aborted"
         site.wait_for(lambda: scene.destination not in site.gateway.links.usable())
         late = site.loop.call(lambda: site.gateway.journal.counters["stale_outputs"])
@@ -66,7 +66,7 @@ def partition(scene: Scene, silent: frozenset[Way] | None, point: str) -> None:
     relay = scene.relay()
     scene.agent("destination").arm(f"{point}:delay=0.4@1")
     scene.struck()
-    migration_id = scene.move_until("destination", point, via=relay)
+    migration_id = scene.move_to("destination", point, via=relay)
     if silent is None:
         relay.cut(refuse=True)
     else:
@@ -80,11 +80,10 @@ def test_case_09_a_slow_link(stage: Stage, matrix, seed: int) -> None:
     """Less than decoding makes: stages cannot catch up and must end by themselves."""
     with stage.trial(matrix, 9, "link of 1 MB/s", seed) as scene:
         scene.somewhere()
-        entry = scene.pick()
         relay = scene.relay()
         relay.weather.bytes_per_s = SLOW_BYTES_PER_S
         scene.struck()
-        outcome = scene.site.outcome(scene.move(entry, via=relay))
+        outcome = scene.move_until_ended(lambda one: one.stages, "a stage over the slow link", via=relay)
         config = scene.agent("source").config
         assert len(outcome.stages) <= config.max_stages + 1
         scene.trial.note(**{outcome.state: 1}, downtime_ms=round(outcome.downtime_ms))
@@ -94,20 +93,21 @@ def test_case_09_a_slow_link(stage: Stage, matrix, seed: int) -> None:
 def test_case_10_a_payload_that_is_damaged_on_the_way(stage: Stage, matrix, seed: int, variant: str) -> None:
     with stage.trial(matrix, 10, f"payload {variant} on the way", seed) as scene:
         scene.somewhere()
-        relay = scene.relay()
-        if variant == "flipped":
-            relay.weather.flips = 1
-        else:
-            relay.weather.truncations = 1
+        relay, flipped = scene.relay(), variant == "flipped"
+        weather, already = relay.weather, damaged(scene)
         scene.struck()
-        for _ in range(5):  # a request may end before its blocks have gone
-            outcome = scene.site.outcome(scene.move(scene.pick(tokens=(1, 300)), via=relay))
-            injected = relay.weather.flipped + relay.weather.truncated
-            if injected:
-                break
-        scene.trial.note(injected=injected, detected=injected * (outcome.state == "aborted"))
-        assert injected, "nothing bulky went through the relay"
-        assert outcome.state == "aborted", outcome
+
+        def one_more(_: object) -> None:
+            weather.flips, weather.truncations = int(flipped), int(not flipped)
+            weather.flipped = weather.truncated = 0
+
+        def noticed(outcome: MigrationOutcome) -> bool:
+            struck = damaged(scene) > already if flipped else weather.truncated
+            return outcome.state == "aborted" and bool(struck)
+
+        # Damage that nobody noticed would be in the tokens.
+        scene.move_until_ended(noticed, "damage that is noticed", prepare=one_more, via=relay)
+        scene.trial.note(injected=1, detected=1)
 
 
 @varied("truncate", "corrupt")
@@ -117,13 +117,18 @@ def test_case_10_a_payload_that_is_damaged_at_the_source(
     """After its sum was taken: in shared memory or in a frame, wherever the bytes travel."""
     with stage.trial(matrix, 10, f"payload damaged at the source ({variant})", seed) as scene:
         scene.somewhere()
-        entry = scene.pick()
-        scene.agent("source").arm(f"transfer.chunk:{variant}@1")
+        already = damaged(scene)
+        scene.agent("source").arm(f"transfer.chunk:{variant}")
         scene.struck()
-        outcome = scene.site.outcome(scene.move(entry))
+        outcome = scene.move_until_ended(lambda _: damaged(scene) > already, "a damaged chunk")
+        scene.agent("source").arm("")
         assert outcome.state == "aborted", outcome
-        assert scene.agent("destination").ask("counters")["damaged_chunks"] >= 1
         scene.trial.note(injected=1, detected=1)
+
+
+def damaged(scene: Scene) -> int:
+    """Chunks that the destination found to be damaged, ever."""
+    return int(scene.agent("destination").ask("counters").get("damaged_chunks", 0))
 
 
 def test_case_11_messages_that_do_not_fit(stage: Stage, matrix, seed: int) -> None:

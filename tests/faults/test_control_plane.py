@@ -32,7 +32,7 @@ from tests.faults.control_plane import (
 from tests.faults.database import PostgresDatabase, SqliteFile, fill, small_disk
 from tests.faults.redis_server import RedisServer
 from tests.faults.relay import Relay, Way
-from tests.faults.trials import Scene
+from tests.faults.scene import Scene
 
 # slow: outages take their time, and Celery workers theirs to start
 pytestmark = [pytest.mark.engine, pytest.mark.workers, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -316,7 +316,8 @@ def test_case_24_an_instance_whose_reports_stop_gets_no_new_work(ruled_stage, ma
             aged = lambda: age_of(view, "c") > limit_s + 0.5  # noqa: E731
             wait_until(aged, "the report to grow old", limit_s=60)
             asks = ruled_stage.asks(dice(24, seed), 4)
-            with site.streaming(asks) as late:
+            with site.streaming(asks) as load:
+                late = load.answers
                 wait_until(lambda: all(one.count for one in late), "new streams")
                 placed = site.owners()
                 misrouted = sum(

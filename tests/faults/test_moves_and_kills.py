@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults.agents import AgentGoneError
 from tests.faults.matrix import varied
-from tests.faults.trials import Scene, Stage
+from tests.faults.scene import Scene
+from tests.faults.trials import Stage
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
 
@@ -20,7 +21,7 @@ def move_into(scene: Scene, role: str, rule: str) -> None:
     scene.struck()
     # Killed perhaps before it could answer the command, or to say how far it came.
     with contextlib.suppress(AgentGoneError):
-        scene.move_until(role, rule.partition(":")[0])
+        scene.move_to(role, rule.partition(":")[0])
     scene.dies(role)
 
 

@@ -11,21 +11,24 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 
-from controlplane.gateway.entries import Entry
 from engine_agents.messages import MigrateOut
-from tests.faults.agents import Agent, wait_until
+from tests.faults.agents import wait_until
+from tests.faults.dispatches import Dispatches
 from tests.faults.load import SHAPES, Answer, Ask, compare, draw
-from tests.faults.matrix import Matrix, Trial
-from tests.faults.relay import Relay
+from tests.faults.matrix import Matrix
+from tests.faults.scene import Scene
 from tests.faults.site import RESERVATION_TTL_S, Site
 
 FREED_WITHIN_S = RESERVATION_TTL_S + 12.0
 """A reservation's life, and a busy machine's leisure."""
 STREAMS = 8
-MOVES_TRIED = 4
+STOP_CHARACTERS = 12
+LEAST_STEP_MS = 12.0
+"""So long an engine's step takes at least while the fault is brought about: on a fast machine, too, a
+request lasts for seconds."""
 
 
 class Oracle:
@@ -34,6 +37,11 @@ class Oracle:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._known: dict[tuple[str, int, str], Answer] = {}
+
+    def with_stops(self, asks: Sequence[Ask]) -> list[Ask]:
+        """Where a shape wants it, a stop string that this machine's undisturbed run comes to late."""
+        self.prepare([ask for ask in asks if ask.shape.stops])
+        return [replace(ask, stop=late_words(self.of(ask))) if ask.shape.stops else ask for ask in asks]
 
     def prepare(self, asks: Sequence[Ask]) -> None:
         missing = {ask.key: ask for ask in asks if ask.key not in self._known}
@@ -45,122 +53,12 @@ class Oracle:
         return self._known[ask.key]
 
 
-@dataclass
-class Scene:
-    """What a trial's body works with."""
-
-    site: Site
-    trial: Trial
-    rng: random.Random
-    cast: Sequence[str]
-    answers: list[Answer] = field(default_factory=list)
-    touched: set[str] = field(default_factory=set)
-    """Requests that the test itself chose."""
-    fault_at_s: float = 0.0
-    expected_errors: int = 0
-
-    def struck(self) -> None:
-        """The fault happens now: gaps count from here."""
-        self.fault_at_s = time.monotonic()
-
-    def wait_tokens(self, least: int) -> None:
-        """Until so many tokens have been streamed in all."""
-        wait_until(lambda: sum(answer.count for answer in self.answers) >= least, f"{least} tokens")
-
-    @property
-    def source(self) -> str:
-        return self.cast[0]
-
-    @property
-    def destination(self) -> str:
-        return self.cast[1]
-
-    @property
-    def third(self) -> str:
-        return self.cast[2]
-
-    def agent(self, role: str) -> Agent:
-        """``source``, ``destination`` or ``third``."""
-        return self.site.procs[getattr(self, role)]
-
-    def gateway_ids(self) -> tuple[str, str]:
-        return ("gw-test", self.site.process.incarnation)
-
-    def relay(self) -> Relay:
-        """In front of the destination, for the source, which sends everything through it."""
-        self.agent("source").ask("with_messages")
-        return self.site.relay_to(self.agent("destination").ask("describe")["peer_endpoint"])
-
-    def pick(self, *, tokens: tuple[int, int] = (1, 120)) -> Entry:
-        """A request that runs on the source."""
-        entry = self.site.pick(self.rng, self.source, tokens=tokens)
-        self.touched.add(entry.request_id)
-        return entry
-
-    def move_from_owner(self, entry: Entry) -> str:
-        """To the other of the two; whoever owns it is the source from now on."""
-        if entry.owner_id == self.destination:
-            self.cast = [self.destination, self.source, *self.cast[2:]]
-        return self.move(entry)
-
-    def move(self, entry: Entry, *, via: Relay | None = None) -> str:
-        """From source to destination; the migration's id."""
-        return self.site.command(entry, self.source, self.destination, via=via)
-
-    def leaver(self) -> Leaver:
-        """One more client, who will leave; its request must not be missed by anybody."""
-        return Leaver(self.site, self.rng)
-
-    def move_until(self, role: str, point: str, via: Relay | None = None) -> str:
-        """Move requests until one of them gets as far as this failpoint; that migration's id."""
-        for _ in range(MOVES_TRIED):
-            with suppress(ValueError):  # it has ended meanwhile
-                migration_id = self.move(self.pick(tokens=(1, 60)), via=via)
-                if self._gets_to(role, point, migration_id):
-                    return migration_id
-        raise AssertionError(f"none of {MOVES_TRIED} moves came to {point}")
-
-    def _gets_to(self, role: str, point: str, migration_id: str) -> bool:
-        agent, site = self.agent(role), self.site
-
-        def reached() -> bool:
-            return bool(agent.ask("hits").get(point, 0))
-
-        def over() -> bool:
-            return any(one.state in ("done", "aborted") for one in site.outcomes(migration_id))
-
-        wait_until(lambda: reached() or over(), f"{point} at the {role}", limit_s=30)
-        return reached()
-
-    def dies(self, role: str) -> None:
-        """It does, by what was armed."""
-        wait_until(lambda: not self.agent(role).alive(), f"the {role} to die", limit_s=30)
-
-    def reaches(self, role: str, point: str, times: int = 1) -> None:
-        """Until a failpoint that has a rule was reached so often."""
-        agent = self.agent(role)
-        wait_until(lambda: agent.ask("hits").get(point, 0) >= times, f"{point} at the {role}", limit_s=30)
-
-    def somewhere(self) -> None:
-        """A random moment early in the run."""
-        self.wait_tokens(self.rng.randrange(30, 60 * len(self.answers)))
-
-
-class Leaver:
-    """A stream of its own, ended by :meth:`leave`."""
-
-    def __init__(self, site: Site, rng: random.Random) -> None:
-        self._site = site
-        self._answer = Answer(Ask(SHAPES[1], rng.randrange(3)))
-        self._running = site.stream_one(self._answer)
-        wait_until(lambda: self._answer.count > 3, "the leaver's first tokens")
-
-    @property
-    def entry(self) -> Entry:
-        return next(e for e in self._site.entries() if self._answer.request_id in e.request_id)
-
-    def leave(self) -> None:
-        self._running.cancel()
+def late_words(answer: Answer) -> str:
+    """A piece of its text, of several tokens, that does not occur before the last third; else none."""
+    text = answer.choices[0].text
+    late = range(2 * len(text) // 3, len(text) - STOP_CHARACTERS)
+    pieces = (text[at : at + STOP_CHARACTERS] for at in late)
+    return next((piece for piece in pieces if text.find(piece) >= late.start), "")
 
 
 class Stage:
@@ -173,7 +71,7 @@ class Stage:
         self.shapes = [shape for shape in SHAPES if site.kind == "vllm" or not shape.vllm_only]
 
     def asks(self, rng: random.Random, count: int = STREAMS) -> list[Ask]:
-        return draw(rng, count, self.shapes, self.salts)
+        return self.oracle.with_stops(draw(rng, count, self.shapes, self.salts))
 
     @contextmanager
     def trial(
@@ -197,11 +95,13 @@ class Stage:
         wait_until(lambda: not site.held(), f"nothing to be held: {site.held()}", limit_s=30)
         title = f"{title} [{site.kind}]"
         with matrix.trial(case, title, seed, must_be_clean=must_be_clean) as trial:
-            scene = Scene(site, trial, rng, cast)
             issued = Dispatches(site)
             try:
-                with site.streaming(asks) as scene.answers:
+                site.pace(LEAST_STEP_MS)
+                with site.streaming(asks, lasting=True) as load:
+                    scene = Scene(site, trial, rng, cast, load, issued)
                     yield scene
+                    site.pace(0.0)
                 self._judge(scene)
                 trial.wrong += issued.given_twice()
             finally:
@@ -278,25 +178,3 @@ class Stage:
             )
             assert not agent.migrate_out(old).accepted
             assert agent.ask("counters")["stale_epochs"] == before + 1
-
-
-class Dispatches:
-    """Listens to every dispatch number that the gateway's journal gives out."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._given: Counter[tuple[str, int]] = Counter()
-        journal = site.gateway.journal
-        self._journal, self._issue = journal, journal._issue
-        site.loop.call(setattr, journal, "_issue", self._listen)
-
-    def _listen(self, entry):
-        number = self._issue(entry)
-        self._given[(entry.request_id, number)] += 1
-        return number
-
-    def given_twice(self) -> int:
-        return sum(count - 1 for count in self._given.values())
-
-    def close(self) -> None:
-        self._site.loop.call(setattr, self._journal, "_issue", self._issue)

@@ -226,7 +226,7 @@ class TestLosingInstances:
                 agents.add_agent("e")
         assert text == expected
 
-    @pytest.mark.parametrize("policy", ["llumnix", "llumdeck"])
+    @pytest.mark.parametrize("policy", [pytest.param("llumnix", marks=pytest.mark.long), "llumdeck"])
     def test_moves_cuts_and_a_death_under_load_cost_no_token(
         self, agents: Fleet, client: openai.OpenAI, policy: str
     ) -> None:

@@ -1,23 +1,32 @@
-"""What a machine holds outside of any process: compared before and after."""
+"""What processes hold outside of themselves, looked for after their end."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 UNIX_SOCKETS = Path("/proc/net/unix")
+SHARED_MEMORY = "/dev/shm/"
 
 
-def shared_memory() -> set[str]:
-    return {each.name for each in Path("/dev/shm").iterdir()}
+def shared_memory_of(processes: Iterable[psutil.Process]) -> list[Path]:
+    """Segments that they have mapped or open, and that have a name."""
+    found: set[str] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found |= {each.path for each in process.memory_maps() if each.path.startswith(SHARED_MEMORY)}
+            found |= {each.path for each in process.open_files() if each.path.startswith(SHARED_MEMORY)}
+    return [Path(each) for each in sorted(found) if Path(each).exists()]
 
 
 def temporary_files() -> set[str]:
-    """Those that could be ours: other programs of the machine write there, too. Ray's default is ``ray``."""
+    """Those outside of the run directory that could be ours; Ray's default is ``ray``."""
     names = {each.name for each in Path(tempfile.gettempdir()).iterdir()}
-    return {
-        name for name in names if name == "ray" or any(word in name for word in ("llumdeck", "vllm", "torch"))
-    }
+    return {name for name in names if name == "ray" or "vllm" in name or "torch" in name}
 
 
 def files_at_home() -> set[str]:
@@ -25,7 +34,7 @@ def files_at_home() -> set[str]:
     return {str(each) for each in (Path.home() / ".ray").rglob("*")}
 
 
-LOOKS = {"shared memory": shared_memory, "temporary files": temporary_files, "home": files_at_home}
+LOOKS = {"temporary files": temporary_files, "home": files_at_home}
 
 
 def sockets_under(path: Path) -> list[str]:

@@ -174,6 +174,12 @@ class Stack:
         finally:
             database.close()
 
+    def wait_for_requests(self, more: int) -> None:
+        """Until so many requests more have come to their end."""
+        count = "select count(*) from records_requestrecord"
+        before = self.rows(count)[0][0]
+        eventually(lambda: self.rows(count)[0][0] >= before + more, 120, f"{more} requests")
+
     def instance_states(self) -> dict[str, str]:
         return dict(self.rows("select instance_id, state from fleet_instance"))
 

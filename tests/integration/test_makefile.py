@@ -51,6 +51,7 @@ def test_every_target_that_help_names_exists() -> None:
         "demo",
         "setup",
         "test",
+        "test-all",
         "lint",
         "format",
         "unit",

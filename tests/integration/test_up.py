@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow, pytest.mark
 
 TRACE = Path(os.environ.get("LLUMDECK_TRACES", "/nonexistent")) / "azure_llm_2023_conv.csv"
 MODEL = "llumdeck-tiny"
+HARDER = (1, 2, 4, 8, 16)
+"""Times the load that fills one instance of a machine with two slow cores."""
 
 
 @pytest.fixture(scope="module")
@@ -196,19 +197,21 @@ def test_a_second_start_is_told_what_to_do(stack: Stack, tmp_path: Path) -> None
 
 
 def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Stack) -> None:
-    load = (
-        ("--trace", str(TRACE), "--speed", "5", "--scale", "1")
-        if TRACE.exists()
-        else ("--mix", "L-L", "--rate", "10")
-    )
-    figures = stack.replay(*load, "--duration", "15", "--skew", "8", "--classes", "standard=0.7,batch=0.3")
-    assert figures["classes"]["all"]["failed"] == 0
-    assert figures["fleet"]["migrations"] >= 1
-    moved = stack.rows(
-        "select source, destination, rule, json_array_length(stages), downtime_ms, tokens_moved "
-        "from rebalancing_requestmigration where state = 'done' and rule != 'manual'"
-    )
-    assert len(moved) >= 1
+    for harder in HARDER:  # until one instance is too full for this machine's speed
+        load = (
+            ("--trace", str(TRACE), "--speed", str(5 * harder), "--scale", "1")
+            if TRACE.exists()
+            else ("--mix", "L-L", "--rate", str(10 * harder))
+        )
+        how = ("--duration", "15", "--skew", "8", "--classes", "standard=0.7,batch=0.3")
+        assert stack.replay(*load, *how)["classes"]["all"]["failed"] == 0
+        moved = stack.rows(
+            "select source, destination, rule, json_array_length(stages), downtime_ms, tokens_moved "
+            "from rebalancing_requestmigration where state = 'done' and rule != 'manual'"
+        )
+        if moved:
+            break
+    assert moved
     for source, destination, rule, stages, downtime_ms, tokens in moved:
         assert source != destination and rule
         assert stages >= 1 and downtime_ms > 0 and tokens > 0
@@ -216,8 +219,8 @@ def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Sta
 
 def test_draining_under_load_fails_no_request(stack: Stack) -> None:
     with concurrent.futures.ThreadPoolExecutor() as threads, signed_in(stack) as page:
-        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "20")
-        time.sleep(5)
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "15")
+        stack.wait_for_requests(3)
         answer = page.post("/api/v1/instances/default-1/drain", json={"reason": "a test"})
         assert answer.status_code < 300, answer.text
         eventually(lambda: stack.instance_states()["default-1"] == "drained", 120, "draining")
@@ -246,8 +249,8 @@ def test_requests_survive_the_death_of_redis(stack: Stack, client: openai.OpenAI
 def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
     victim = int(stack.rows("select pid from fleet_instance where instance_id = 'default-2'")[0][0])
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "15")
-        time.sleep(6)
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "12")
+        stack.wait_for_requests(3)
         os.kill(victim, signal.SIGKILL)
         assert load.result(300)["classes"]["all"]["failed"] == 0
 
@@ -324,11 +327,13 @@ def test_ctrl_c_leaves_nothing_behind(stack: Stack, machine_before: dict[str, se
     assert run_dir.name.startswith("llumdeck-") and left_behind.sockets_under(run_dir)
     living = stack.processes()
     assert len(living) > 10
+    shared = left_behind.shared_memory_of(living)
     assert stack.stop(signal.SIGINT) == 0, stack.output
     assert "everything stopped" in stack.output
     assert [command_line(each) for each in living if is_alive(each)] == []
     assert left_behind.sockets_under(run_dir) == []
     assert not run_dir.exists()
+    assert [path for path in shared if path.exists()] == []
     for name, look in left_behind.LOOKS.items():
         assert look() - machine_before[name] == set(), name
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine_agents.vllm_engine.tiny_model import make_tiny_model
 from tests.vllm_engine.harness import BLOCK_TOKENS, Site
+
+
+def pytest_collection_modifyitems(items):
+    """Whatever is tested here needs vLLM, which takes as long to load as an engine."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.engine)
 
 
 @pytest.fixture(scope="session")

@@ -71,9 +71,9 @@ def wrong_on_the_way(world: World) -> str:
     return "both run with accepted tokens" if both and not world.revoked else ""
 
 
-@pytest.mark.parametrize("faults", [0, 1, 2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("faults", [0, 1, 2, 3, pytest.param(4, marks=pytest.mark.long)])
 def test_one_owner_no_leak_nobody_stuck(faults):
-    """With four faults it visits a few hundred thousand worlds, hence slow."""
+    """With four faults it visits a few hundred thousand worlds: a quarter of a minute."""
     reached, ends = walk(World(faults=faults))
     assert ends
     for world in ends:
