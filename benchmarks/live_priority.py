@@ -6,8 +6,9 @@ Everything but HTTP, tokenizer and Ray is the product's (see ``benchmarks.live_f
 policy. The load is that of the paper's priority experiment (Llumnix, OSDI'24, section 6.4, figure 13): mix
 S-S in bursts (Gamma), a tenth of the requests of the high class, 26 requests a second for 16 instances,
 target load 1,600 of 13,360 tokens. ``paced``: 16 engines that sleep as long as the model of LLaMA-7B on an
-A10 says. All lengths and memory are divided by :data:`SCALE` and the cost of a token is multiplied by it, so
-that so many more requests fit into a minute. ``vllm``: two real engines with the generated model on the CPU.
+A10 says. Lengths, memory and the policy's numbers of tokens are divided by :data:`SCALE`, a token of context
+costs so much more, and so many more requests come: a minute is as good as eight. ``vllm``: two real engines
+with the generated model on the CPU.
 
 The same arrivals run twice: once with the classes as they are (rank in every queue, headroom on every
 instance), once with all requests in one class. Latency is from the request's arrival to its last token;
@@ -34,8 +35,18 @@ from benchmarks.live_fleet import LABELS, Engines, LiveFleet, Request, Run, Serv
 
 HIGH, REST = "interactive", "standard"
 HIGH_SHARE = 0.1
-SCALE = 4
+SCALE = 8
+CUT_TAIL = 1.4
+"""So many more requests stand for the longest ones, which are cut to end within the minute: the
+instances' memory is about as full as the paper's."""
 KV_BYTES_PER_TOKEN = 64
+TOKEN_NUMBERS = (
+    ("dispatch", "unprefilled_limit_tokens"),
+    ("queue", "enough_tokens"),
+    ("queue", "reserve_tokens"),
+    ("rescheduling", "source_threshold_tokens"),
+    ("rescheduling", "destination_threshold_tokens"),
+)
 LATE_LIMIT_MS = 250.0
 """Were requests sent later than that, this machine and not the fleet made the result."""
 
@@ -60,7 +71,7 @@ SETTINGS = {
             {
                 "base_step_ms": 29.57,
                 "per_sequence_ms": 0.3466,
-                "per_prefill_token_ms": 0.2756 * SCALE,
+                "per_prefill_token_ms": 0.2756,
                 "per_context_token_ms": 0.0022 * SCALE,
                 "block_size_tokens": 16 // SCALE,
                 "kv_bytes_per_token": KV_BYTES_PER_TOKEN,
@@ -70,7 +81,7 @@ SETTINGS = {
             835 * 16 // SCALE * KV_BYTES_PER_TOKEN,
         ),
         target_load_tokens=1600 // SCALE,
-        rate_per_s=26.0 * SCALE,
+        rate_per_s=26.0 * SCALE * CUT_TAIL,
         length_scale=1 / SCALE,
         longest_tokens=400,
     ),
@@ -114,7 +125,20 @@ def serve(fleet: LiveFleet, setting: Setting, requests: Sequence[Request], seed:
         HIGH: ClassTerms(0, 500, 50, setting.target_load_tokens, "priority"),
         REST: ClassTerms(1, 2000, 80, None, "default"),
     }
-    return fleet.serve(Run(requests, {"policy": "llumdeck"}, terms, seed))
+    return fleet.serve(Run(requests, policy(setting), terms, seed))
+
+
+def policy(setting: Setting) -> dict[str, Any]:
+    """The default policy; its numbers of tokens are as much smaller as requests and memory are."""
+    from controlplane.scheduling.config import SchedulingConfig
+
+    config = SchedulingConfig.recommended().to_dict()
+    for part, name in TOKEN_NUMBERS:
+        given = config[part][name]
+        config[part][name] = type(given)(given * setting.length_scale)
+    config["queue"]["beta_s_per_token"] /= setting.length_scale
+    config["queue"]["rehome_beta_s_per_token"] /= setting.length_scale
+    return config
 
 
 def of_group(timings: Sequence[Timing], group: str) -> dict[str, float]:
