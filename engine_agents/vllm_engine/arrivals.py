@@ -19,7 +19,7 @@ from vllm.v1.request import Request, RequestStatus
 from engine_agents.engines.port import Frozen, MoveImpossible, Reservation
 from engine_agents.vllm_engine import images
 from engine_agents.vllm_engine.departures import blocks_for
-from engine_agents.vllm_engine.kv_blocks import BlockStore
+from engine_agents.vllm_engine.kv_blocks import Blocks
 from engine_agents.vllm_engine.live import LiveRequest
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 from engine_agents.vllm_engine.worker import RequestStates
@@ -45,7 +45,7 @@ class HeldRequest:
 class Arrivals:
     """Requests on their way into one engine."""
 
-    def __init__(self, scheduler: MovingScheduler, states: RequestStates, store: BlockStore) -> None:
+    def __init__(self, scheduler: MovingScheduler, states: RequestStates, store: Blocks) -> None:
         self._scheduler = scheduler
         self._states = states
         self._store = store

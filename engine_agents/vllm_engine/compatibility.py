@@ -7,13 +7,13 @@ from pathlib import Path
 
 from vllm.config import VllmConfig
 
-from engine_agents.vllm_engine.kv_blocks import BlockStore
+from engine_agents.vllm_engine.kv_blocks import Blocks
 from engine_agents.vllm_engine.launch_options import weight_files
 
 SAMPLE_BYTES = 2**16
 
 
-def compatibility(vllm_config: VllmConfig, store: BlockStore, block_size: int, vllm_version: str) -> str:
+def compatibility(vllm_config: VllmConfig, store: Blocks, block_size: int, vllm_version: str) -> str:
     """vLLM version, model (by its files), longest request, block size and layout of the KV cache."""
     model = vllm_config.model_config
     parts = {

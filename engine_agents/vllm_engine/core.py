@@ -26,6 +26,7 @@ from engine_agents.vllm_engine.clients import Clients
 from engine_agents.vllm_engine.failed_step import end_culprits
 from engine_agents.vllm_engine.load import StepCounters, measure
 from engine_agents.vllm_engine.metrics import StepMetrics
+from engine_agents.vllm_engine.ranks import request_states
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 from engine_agents.vllm_engine.worker import RequestStates
 
@@ -105,7 +106,8 @@ class EngineThread:
             with in_turn:
                 self.core = self._build()
             self.scheduler = self.core.scheduler
-            self.states = RequestStates(self.core.model_executor.driver_worker.worker.model_runner)
+            blocks = self.scheduler.kv_cache_manager.block_pool.num_gpu_blocks
+            self.states = request_states(self.core.model_executor, blocks)
             self._prepare(self)
             self.refresh_load()
         except BaseException as error:  # reported to whoever waits in start()

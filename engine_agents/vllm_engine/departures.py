@@ -14,7 +14,7 @@ from vllm.v1.request import Request, RequestStatus
 
 from engine_agents.engines.port import Frozen, MoveImpossible, Pinned, RequestState
 from engine_agents.vllm_engine import images
-from engine_agents.vllm_engine.kv_blocks import BlockStore
+from engine_agents.vllm_engine.kv_blocks import Blocks
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 from engine_agents.vllm_engine.worker import RequestStates
 
@@ -33,7 +33,7 @@ class Departures:
     """Requests on their way out of one engine."""
 
     def __init__(
-        self, scheduler: MovingScheduler, states: RequestStates, store: BlockStore, vllm_version: str
+        self, scheduler: MovingScheduler, states: RequestStates, store: Blocks, vllm_version: str
     ) -> None:
         self._scheduler = scheduler
         self._states = states

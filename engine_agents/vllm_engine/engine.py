@@ -105,7 +105,8 @@ class VllmEngine:
         return self._call(lambda: self.serving.departures.pin(engine_id, first_block))
 
     def read(self, pinned: Pinned, first: int, count: int, target: memoryview) -> None:
-        self.serving.departures.read(pinned, first, count, target)
+        serving = self.serving
+        serving.copying(lambda: serving.departures.read(pinned, first, count, target))
 
     def unpin(self, pinned: Pinned) -> Future[None]:
         return self._call(lambda: self.serving.departures.unpin(pinned))
@@ -134,7 +135,8 @@ class VllmEngine:
     def write(
         self, reservation: Reservation, first_block: int, blocks: int, data: bytes | memoryview
     ) -> None:
-        self.serving.arrivals.write(reservation, first_block, blocks, data)
+        serving = self.serving
+        serving.copying(lambda: serving.arrivals.write(reservation, first_block, blocks, data))
 
     def adopt(self, reservation: Reservation, frozen: Frozen) -> Future[None]:
         return self._call(lambda: self.serving.arrivals.adopt(reservation, frozen))

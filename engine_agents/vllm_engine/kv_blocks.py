@@ -12,13 +12,40 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 
 
+class Blocks(Protocol):
+    """The KV blocks of one engine, wherever they are."""
+
+    bytes_per_block: int
+    beside_steps: bool
+    """Whether any thread may read and write them while a step runs; else only the engine's, between two."""
+
+    @property
+    def layout(self) -> str:
+        """Equal for two engines exactly when the bytes of a block mean the same."""
+
+    def gather(self, block_ids: Sequence[int]) -> bytearray:
+        """Bytes of these blocks, in this order."""
+
+    def gather_into(self, block_ids: Sequence[int], buffer: memoryview) -> None:
+        """The same into memory that is there. Raises ``ValueError`` when it has another length."""
+
+    def scatter(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
+        """Inverse of :meth:`gather`. Raises ``ValueError`` when the length of ``data`` is wrong."""
+
+    def close(self) -> None:
+        """The engine has stopped."""
+
+
 class BlockStore:
     """Reads and writes blocks by their ids; any thread, as the caller guards against reuse."""
+
+    beside_steps = True
 
     def __init__(self, kv_caches: Sequence[torch.Tensor], num_blocks: int) -> None:
         """Raises ``ValueError`` when a tensor is not laid out by blocks."""
@@ -70,6 +97,9 @@ class BlockStore:
             ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
             for tensor, source in zip(self._tensors, self._parts(data, len(block_ids)), strict=True):
                 tensor.index_copy_(0, ids, source.to(self._device))
+
+    def close(self) -> None:
+        """The cache is the model runner's."""
 
     @contextmanager
     def _beside_compute(self) -> Iterator[None]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import EngineArgs
+from vllm.v1.executor.abstract import Executor
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from engine_agents.config import AgentConfig
 from engine_agents.vllm_engine import environment
+from engine_agents.vllm_engine.ranks import EXTENSION as RANK_PART
 from engine_agents.vllm_engine.scheduler import MovingScheduler
 from engine_agents.vllm_engine.worker import CPU_WORKER
 
@@ -35,9 +39,20 @@ def make_vllm_config(config: AgentConfig) -> VllmConfig:
         vllm_config = EngineArgs(**arguments).create_engine_config()
     except (ValueError, OSError, TypeError) as error:
         raise StartError(f"vLLM does not take this configuration: {first_sentence(error)}") from error
-    if vllm_config.parallel_config.world_size > 1:
-        raise StartError("tensor and pipeline parallel engines are not supported yet: set both sizes to 1")
+    parallel = vllm_config.parallel_config
+    if parallel.world_size > parallel.tensor_parallel_size:
+        raise StartError("pipeline parallel engines are not supported yet: set pipeline_parallel_size to 1")
+    if vllm_config.speculative_config is not None:
+        raise StartError("speculative decoding is not supported yet: leave speculative_config out")
     return vllm_config
+
+
+def executor_of(vllm_config: VllmConfig) -> type[Executor]:
+    """The model in this process, or in one process per rank."""
+    parallel = vllm_config.parallel_config
+    if parallel.world_size > 1 or parallel.distributed_executor_backend == "mp":
+        return cast("type[Executor]", MultiprocExecutor)
+    return cast("type[Executor]", UniProcExecutor)
 
 
 def engine_arguments(config: AgentConfig, on_gpu: bool) -> dict[str, Any]:
@@ -85,9 +100,18 @@ def _insisted(config: AgentConfig, on_gpu: bool) -> dict[str, Any]:
         "async_scheduling": False,
         "disable_log_stats": True,
     }
+    if _asks_for_processes(config.engine_args):
+        # What moves ask of a rank in a process of its own.
+        insisted |= {"worker_extension_cls": RANK_PART, "distributed_executor_backend": "mp"}
     if not on_gpu:
         insisted["worker_cls"] = CPU_WORKER
     return insisted
+
+
+def _asks_for_processes(engine_args: dict[str, Any]) -> bool:
+    return engine_args.get("distributed_executor_backend") == "mp" or (
+        int(engine_args.get("tensor_parallel_size", 1)) > 1
+    )
 
 
 def check_model(model: str) -> None:

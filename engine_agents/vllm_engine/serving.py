@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core import EngineCore
-from vllm.v1.executor.uniproc_executor import UniProcExecutor
 from vllm.v1.request import Request
 
 from engine_agents.config import AgentConfig
@@ -28,9 +27,14 @@ from engine_agents.vllm_engine.admission import (
 )
 from engine_agents.vllm_engine.arrivals import Arrivals, HeldRequest
 from engine_agents.vllm_engine.compatibility import compatibility
-from engine_agents.vllm_engine.core import EngineThread
+from engine_agents.vllm_engine.core import EngineStoppedError, EngineThread
 from engine_agents.vllm_engine.departures import Departures, check_movable
-from engine_agents.vllm_engine.launch_options import StartError, explain_failure, make_vllm_config
+from engine_agents.vllm_engine.launch_options import (
+    StartError,
+    executor_of,
+    explain_failure,
+    make_vllm_config,
+)
 from engine_agents.vllm_engine.live import LiveRequest, RequestTimes
 from engine_agents.vllm_engine.load import total_blocks
 from engine_agents.vllm_engine.metrics import StepMetrics
@@ -59,7 +63,7 @@ class Serving:
         self._config = config
         vllm_config = make_vllm_config(config)
         self.thread = EngineThread(
-            lambda: EngineCore(vllm_config, UniProcExecutor, log_stats=True), warmup.warm_up
+            lambda: EngineCore(vllm_config, executor_of(vllm_config), log_stats=True), warmup.warm_up
         )
         try:
             self.thread.start()
@@ -82,7 +86,7 @@ class Serving:
         pool = self.scheduler.kv_cache_manager.block_pool
         if len(self.scheduler.kv_cache_config.kv_cache_groups) != 1:
             raise StartError("models with several kinds of KV cache (hybrid models) are not supported yet")
-        self.store = states.block_store(pool.num_gpu_blocks)
+        self.store = self.thread.call(lambda: states.block_store(pool.num_gpu_blocks)).result()
         self.departures = Departures(self.scheduler, states, self.store, self.version)
         self.arrivals = Arrivals(self.scheduler, states, self.store)
         self.thread.reserved_blocks = self.arrivals.reserved_blocks
@@ -120,6 +124,7 @@ class Serving:
             self.thread.core.shutdown()
         else:
             self.thread.core.model_executor.shutdown()
+        self.store.close()
         gc.collect()
 
     # ---- any thread
@@ -128,6 +133,16 @@ class Serving:
         """vLLM's own metrics, as of now."""
         deferred = len(self.scheduler.deferred_waiting)
         return self.metrics.families(self.thread.load, self._limits.total_blocks, deferred)
+
+    def copying(self, operation: Callable[[], None]) -> None:
+        """Do what reads or writes blocks: beside the steps where the cache is here, else between two."""
+        if self.store.beside_steps:
+            operation()
+            return
+        try:
+            self.thread.call(operation).result()
+        except EngineStoppedError as error:
+            raise MoveImpossible(str(error)) from error
 
     # ---- on the engine's thread
 

@@ -19,7 +19,7 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_input_batch import CachedRequestState
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-from engine_agents.vllm_engine.kv_blocks import BlockStore
+from engine_agents.vllm_engine.kv_blocks import Blocks, BlockStore
 
 CPU_WORKER = "engine_agents.vllm_engine.worker.SeedSafeCpuWorker"
 
@@ -77,7 +77,7 @@ class RequestStates:
     def vocabulary(self) -> int:
         return int(self._runner.input_batch.vocab_size)
 
-    def block_store(self, num_blocks: int) -> BlockStore:
+    def block_store(self, num_blocks: int) -> Blocks:
         """Raises ``ValueError`` when the cache is not laid out by blocks."""
         return BlockStore(self._runner.kv_caches, num_blocks)
 

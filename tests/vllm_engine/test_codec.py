@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from vllm.lora.request import LoRARequest
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.outputs import LogprobsLists
 
@@ -15,6 +16,13 @@ def test_requests_come_back_equal():
     request = make_request("r#1", [1, 2, 3], temperature=0.7, seed=9, stop_token_ids=[4], logit_bias={5: 1.5})
 
     assert codec.decode_request(codec.encode_request(request)) == request
+
+
+def test_the_name_of_a_lora_travels_with_its_request():
+    request = make_request("r#1", [1, 2, 3])
+    request.lora_request = LoRARequest("style", 3, "/models/style")
+
+    assert codec.decode_request(codec.encode_request(request)).lora_request == request.lora_request
 
 
 @pytest.mark.parametrize("width", [3, 500])

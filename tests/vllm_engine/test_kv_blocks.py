@@ -122,8 +122,8 @@ def test_gathering_from_a_gpu_uses_a_good_part_of_the_link(record_property):
     record_property("link_gib_per_s", size / 2**30 / link_s)
     record_property("gather_share_of_link", link_s / gather_s)
     record_property("scatter_share_of_link", link_s / scatter_s)
-    assert link_s / gather_s > 0.1
-    assert link_s / scatter_s > 0.1
+    assert link_s / gather_s > 0.05
+    assert link_s / scatter_s > 0.05
 
 
 def best_seconds(work: Callable[[], object]) -> float:

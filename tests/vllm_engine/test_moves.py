@@ -212,6 +212,78 @@ def test_prompt_logprobs_do_not_move_and_say_so(site):
     assert len(site.finished(engine_id).tokens) == OPTIONS["max_tokens"]
 
 
+def test_pooling_requests_do_not_move():
+    from engine_agents.vllm_engine.departures import check_movable
+
+    with pytest.raises(MoveImpossible, match="pooling requests cannot move"):
+        check_movable(None)
+
+
+def test_a_request_for_a_lora_does_not_go_where_there_is_none(sites):
+    from vllm.lora.request import LoRARequest
+
+    from engine_agents.vllm_engine import codec, images
+
+    source, destination = sites
+    engine_id = running(source)
+    data = source.engine.image(engine_id).result(PATIENCE_S)
+    image = images.decode_image(data, source.info.engine_version)
+    request = codec.decode_request(image.engine_request)
+    request.lora_request = LoRARequest("style", 3, "/models/style")
+    image.engine_request = codec.encode_request(request)
+
+    refusal = failure(destination.engine.hold("g", "r#2", images.encode(image), 32))
+
+    assert "started without LoRA support" in refusal
+    source.engine.abort([engine_id]).result(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "reason"),
+    [
+        ({}, "another device", "its generator lives on cuda, ours would on cpu"),
+        ({}, "a broken generator", "its generator state is invalid"),
+        ({"regex": r"[0-9]{300}"}, "other tokens", "its grammar rejects the tokens made so far"),
+    ],
+)
+def test_a_state_that_cannot_be_gone_on_with_is_refused_and_the_source_goes_on(
+    sites, options, change, reason
+):
+    from vllm.sampling_params import StructuredOutputsParams
+
+    source, destination = sites
+    sampling = {**OPTIONS, "max_tokens": 100}
+    if options:
+        structured = StructuredOutputsParams(**options)
+        structured._backend = "xgrammar"
+        sampling["structured_outputs"] = structured
+    whole = destination.run("whole", PROMPT, **sampling)
+    engine_id = source.add("r", PROMPT, **sampling)
+    source.at_least(engine_id, 5)
+    reservation = reserve(source, destination, engine_id, "r#2", 10 * BLOCK_TOKENS)
+    frozen = source.engine.freeze(engine_id, 0).result(PATIENCE_S)
+
+    refusal = failure(destination.engine.adopt(reservation, with_other_state(frozen, change)))
+    destination.engine.drop(reservation).result(PATIENCE_S)
+    source.engine.thaw(engine_id).result(PATIENCE_S)
+
+    assert reason in refusal
+    assert source.finished(engine_id).tokens == whole.tokens
+
+
+def with_other_state(frozen, change):
+    from engine_agents.vllm_engine import images
+
+    state = images.decode_sampler_state(frozen.state)
+    if change == "another device":
+        state.device = "cuda"
+    elif change == "a broken generator":
+        state.generator = b"short"
+    else:
+        return dataclasses.replace(frozen, output_token_ids=(5,) * len(frozen.output_token_ids))
+    return dataclasses.replace(frozen, state=images.encode(state))
+
+
 def test_grammar_and_rank_travel(sites):
     from vllm.sampling_params import StructuredOutputsParams
 
