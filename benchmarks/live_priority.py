@@ -5,8 +5,8 @@
 Everything but HTTP, tokenizer and Ray is the product's (see ``benchmarks.live_fleet``), with its default
 policy. The load is that of the paper's priority experiment (Llumnix, OSDI'24, section 6.4, figure 13): mix
 S-S in bursts (Gamma), a tenth of the requests of the high class, 26 requests a second for 16 instances,
-target load 1,600 of 13,360 tokens. ``paced``: 16 engines that sleep as long as the model of LLaMA-7B on an
-A10 says. Lengths, memory and the policy's numbers of tokens are divided by :data:`SCALE`, a token of context
+target load 1,600 of 13,360 tokens. ``paced``: 8 engines, and half of the requests, so that two cores suffice;
+they sleep as long as the model of LLaMA-7B on an A10 says. Lengths, memory and the policy's numbers of tokens are divided by :data:`SCALE`, a token of context
 costs so much more, and so many more requests come: a minute is as good as eight. ``vllm``: two real engines
 with the generated model on the CPU.
 
@@ -67,7 +67,7 @@ SETTINGS = {
     "paced": Setting(
         engines=Engines(
             "paced",
-            16,
+            8,
             {
                 "base_step_ms": 29.57,
                 "per_sequence_ms": 0.3466,
@@ -81,7 +81,7 @@ SETTINGS = {
             835 * 16 // SCALE * KV_BYTES_PER_TOKEN,
         ),
         target_load_tokens=1600 // SCALE,
-        rate_per_s=26.0 * SCALE * CUT_TAIL,
+        rate_per_s=26.0 / 2 * SCALE * CUT_TAIL,
         length_scale=1 / SCALE,
         longest_tokens=400,
     ),

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -68,13 +69,13 @@ def client(stack: Stack) -> Iterator[openai.OpenAI]:
 
 
 @contextmanager
-def signed_in(stack: Stack) -> Iterator[httpx.Client]:
-    password = re.search(r"sign in   operator / (\S+)  \(shown this once\)", stack.output)
-    assert password, stack.output
+def signed_in(stack: Stack, name: str = "operator", password: str = "") -> Iterator[httpx.Client]:
+    printed = re.search(r"sign in   operator / (\S+)  \(shown this once\)", stack.output)
+    assert printed, stack.output
     with httpx.Client(base_url=stack.console, timeout=60) as page:
         page.get("/login/")
         page.headers["X-CSRFToken"] = page.cookies["csrftoken"]
-        answer = page.post("/api/v1/session", json={"username": "operator", "password": password[1]})
+        answer = page.post("/api/v1/session", json={"username": name, "password": password or printed[1]})
         assert answer.status_code == 200, answer.text
         page.headers["X-CSRFToken"] = page.cookies["csrftoken"]
         yield page
@@ -127,8 +128,12 @@ def test_bad_requests_get_clear_errors(stack: Stack, client: openai.OpenAI) -> N
 
 
 def test_a_tenant_made_in_the_console_is_held_to_its_limits_and_its_use_is_booked(stack: Stack) -> None:
+    secret = secrets.token_urlsafe(24)
+    named = ("--noinput", "--username", "chief", "--email", "chief@example.org")
+    made = manage(stack.state_dir, "createsuperuser", *named, DJANGO_SUPERUSER_PASSWORD=secret)
+    assert made.returncode == 0, made.stderr
     with (
-        signed_in(stack) as page,
+        signed_in(stack, "chief", secret) as page,
         httpx.Client(base_url=stack.gateway, timeout=120, headers={"X-Request-ID": "limited"}) as door,
     ):
 
