@@ -6,9 +6,9 @@ Everything but HTTP, tokenizer and Ray is the product's (see ``benchmarks.live_f
 policy. The load is that of the paper's priority experiment (Llumnix, OSDI'24, section 6.4, figure 13): mix
 S-S in bursts (Gamma), a tenth of the requests of the high class, 26 requests a second for 16 instances,
 target load 1,600 of 13,360 tokens. ``paced``: 8 engines, and half of the requests, so that two cores suffice;
-they sleep as long as the model of LLaMA-7B on an A10 says. Lengths, memory and the policy's numbers of tokens are divided by :data:`SCALE`, a token of context
-costs so much more, and so many more requests come: a minute is as good as eight. ``vllm``: two real engines
-with the generated model on the CPU.
+they sleep as long as the model of LLaMA-7B on an A10 says. Lengths, memory and the policy's numbers of tokens
+are divided by :data:`SCALE`, a token of context costs so much more, and so many more requests come: a minute
+is as good as eight. ``vllm``: two real engines with the generated model on the CPU.
 
 The same arrivals run twice: once with the classes as they are (rank in every queue, headroom on every
 instance), once with all requests in one class. Latency is from the request's arrival to its last token;
