@@ -51,6 +51,7 @@ IDLE_STEP_MS = 600_000.0
 TOKENS = 100
 BURST = 200
 ROUNDS_S = 1.5
+ROUTER_START_LIMIT_S = 45.0
 FRESH_S = 5.0
 SLOW_READERS, SLOW_STEP_MS = 200, 100.0
 SETTLE_LIMIT_S = 300.0
@@ -230,6 +231,10 @@ async def costs(folder: str, args: argparse.Namespace) -> dict[str, Any]:
             await wait_until_serving(bench.ports["bare"])
         for name, command in routers.items():
             bench.add_router(name, command)
+            try:
+                await wait_until_answering(bench.ports[name], ROUTER_START_LIMIT_S)
+            except TimeoutError:
+                raise SystemExit(f"--router {name}: it does not answer: {command}") from None
         for port in bench.ports.values():
             await wait_until_answering(port)
         runs: Runs = {kind: [] for kind in bench.ports}

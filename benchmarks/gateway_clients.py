@@ -145,8 +145,8 @@ async def wait_until_serving(port: int) -> None:
             await asyncio.sleep(0.5)
 
 
-async def wait_until_answering(port: int) -> None:
-    async with client(port) as http, asyncio.timeout(START_LIMIT_S):
+async def wait_until_answering(port: int, limit_s: float = START_LIMIT_S) -> None:
+    async with client(port) as http, asyncio.timeout(limit_s):
         while True:
             try:
                 await one_token(http)
