@@ -18,7 +18,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_request_moves_between_engines_of_several_processes(tiny_model, ranks):
     engine_args = {"block_size": BLOCK_TOKENS, "distributed_executor_backend": "mp"}
     engine_args |= {"tensor_parallel_size": ranks}
