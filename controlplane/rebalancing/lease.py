@@ -14,6 +14,10 @@ LEASE_KEY = "loop:lease"
 
 _IF_OURS = "if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end "
 RENEW = _IF_OURS + "return redis.call('pexpire', KEYS[1], ARGV[2])"
+ACQUIRE = (
+    "local held = redis.call('get', KEYS[1]) if held and held ~= ARGV[1] then return 0 end "
+    "redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2]) return 1"
+)
 RELEASE = _IF_OURS + "return redis.call('del', KEYS[1])"
 
 
@@ -27,8 +31,12 @@ class Lease:
         self.ttl_ms = ttl_ms
 
     def acquire(self) -> bool:
-        """Take the lease if nobody holds it. Raises ``RedisError``."""
-        return bool(self._client.set(self._key, self.owner, nx=True, px=self.ttl_ms))
+        """Take the lease if nobody else holds it. Raises ``RedisError``.
+
+        It may be ours without our knowing: what was asked of a Redis that stood still, and given up, is
+        done when it goes on.
+        """
+        return bool(self._client.eval(ACQUIRE, 1, self._key, self.owner, self.ttl_ms))
 
     def renew_in(self, pipeline: Any) -> None:
         """Queue the renewal in a pipeline; its answer is 1 while the lease is still ours, else 0."""

@@ -65,11 +65,8 @@ def is_long(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """``make test`` tries each numbered case; what goes beyond them is for the long form."""
-    # One kind of engine after the other: both together would not fit a small machine.
+    """One kind of engine after the other: both together would not fit a small machine."""
     items.sort(key=lambda item: getattr(item, "callspec", NO_CALL).params.get("stage") == "paced")
-    if not is_long(config):
-        items[:] = [item for item in items if not getattr(getattr(item, "obj", None), "long_only", False)]
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:

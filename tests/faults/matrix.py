@@ -25,12 +25,6 @@ def varied(*names: str) -> Callable[[Test], Test]:
     return note
 
 
-def long_only(test: Test) -> Test:
-    """Left out of ``make test``."""
-    test.long_only = True  # type: ignore[attr-defined]
-    return test
-
-
 @dataclass
 class Trial:
     """One fault, tried once. Counts are of tokens, but for ``requests``, ``failed`` and ``leaked``."""

@@ -39,7 +39,10 @@ class RedisServer:
         }
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [str(REDIS_SERVER), *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(REDIS_SERVER), *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the test, which ends it
         )
         wait_for_redis(self.url)
 

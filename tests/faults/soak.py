@@ -7,7 +7,8 @@ average, something breaks: an engine is killed, the leader is killed or stopped,
 emptied or paused, the database is locked, instances are drained. The seed decides what and when. Ends
 with status 1 when a token was lost, repeated or wrong, a request hung or failed, a block leaked, a
 request was moved twice at once, a recorded round is decided otherwise by the core, or the loop did
-not come back.
+not come back. What was counted is written after every round and at the end, however it ends; one Ctrl-C
+(or SIGTERM) ends the load and looks at what is left, status 130.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,12 +33,15 @@ from django.conf import settings
 
 RECOVERY_LIMIT_S = 60.0
 STREAMS = 10
+INTERRUPTED_STATUS = 130
 
 
 @dataclass
 class Found:
-    """What the soak saw; every count but the first four must be 0."""
+    """What the soak saw; :attr:`MUST_BE_ZERO` names what is damage."""
 
+    ended: str = "not yet"
+    """``in time``, ``interrupted``, or ``broken`` and why."""
     seconds: float = 0.0
     rounds: int = 0
     requests: int = 0
@@ -77,17 +82,27 @@ class Found:
         return {"good": self.good(), **vars(self), "faults": dict(self.faults)}
 
     def good(self) -> bool:
-        return not any(getattr(self, name) for name in self.MUST_BE_ZERO)
+        """No damage so far, and the soak itself did not break."""
+        return not self.ended.startswith("broken") and not any(
+            getattr(self, name) for name in self.MUST_BE_ZERO
+        )
+
+    def write(self, path: Path | None) -> None:
+        """As JSON, whole or not at all."""
+        if path is not None:
+            scratch = path.with_name(f".{path.name}.new")
+            scratch.write_text(json.dumps(self.told(), indent=2) + "\n")
+            scratch.replace(path)
 
 
 class Soak:
     """Load in the foreground, mischief in a thread of its own."""
 
-    def __init__(self, stage, *, seed: int, every_s: float) -> None:
+    def __init__(self, stage, *, seed: int, every_s: float, found: Found, path: Path | None) -> None:
         self.stage, self.plane, self.site = stage, stage.plane, stage.site
         self.dice = random.Random(f"soak/{seed}")
         self.every_s = every_s
-        self.found = Found()
+        self.found, self.path = found, path
         self._over = threading.Event()
         self._backs_ms: list[float] = []
         self._broken: BaseException | None = None
@@ -103,26 +118,36 @@ class Soak:
             self.instances_are_drained,
         ]
 
-    def run(self, minutes: float) -> Found:
-        began_s = time.monotonic()
-        self.found.rss_first_mib = rss_mib()
+    def run(self, minutes: float) -> None:
+        """Raises what broke the mischief or the looking at what is left."""
+        began_s, found = time.monotonic(), self.found
+        found.rss_first_mib = rss_mib()
         thread = threading.Thread(target=self._break_things, daemon=True)
         thread.start()
-        while time.monotonic() - began_s < 60 * minutes and self._broken is None:
-            self._round()
+        try:
+            while (so_far_s := time.monotonic() - began_s) < 60 * minutes and self._broken is None:
+                self._round()
+                self._sum_up(so_far_s)
+            ended = "in time"
+        except KeyboardInterrupt:
+            ended = "interrupted"
         self._over.set()
         thread.join(120)
         if self._broken is not None:
             raise self._broken
         self._settle()
-        found = self.found
-        found.seconds = round(time.monotonic() - began_s, 1)
-        found.rss_last_mib = rss_mib()
+        self._sum_up(time.monotonic() - began_s)
         found.refused_epochs = self.plane.refused()
+        found.ended = ended
+
+    def _sum_up(self, seconds: float) -> None:
+        found = self.found
+        found.seconds = round(seconds, 1)
+        found.rss_last_mib = rss_mib()
         found.epochs = self.plane.watcher.last().epoch
         if self._backs_ms:
             found.loop_back_p99_ms = round(sorted(self._backs_ms)[int(0.99 * len(self._backs_ms))], 1)
-        return found
+        found.write(self.path)
 
     # ---------------------------------------------------------------- load
 
@@ -285,15 +310,22 @@ def main(words: Sequence[str] | None = None) -> int:
 
     settings.configure(**{name: getattr(test, name) for name in dir(test) if name.isupper()})
     django.setup()
-    found = soak(options.minutes, options.seed, options.every)
-    told = found.told()
-    print(json.dumps(told, indent=2))
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=2) + "\n")
-    return 0 if found.good() else 1
+    found = Found()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        soak(options, found)
+    except (Exception, KeyboardInterrupt) as error:
+        traceback.print_exc()
+        found.ended = f"broken: {type(error).__name__}: {error}"
+    finally:
+        print(json.dumps(found.told(), indent=2), flush=True)
+        found.write(options.json)
+    if not found.good():
+        return 1
+    return 0 if found.ended == "in time" else INTERRUPTED_STATUS
 
 
-def soak(minutes: float, seed: int, every_s: float) -> Found:
+def soak(options: argparse.Namespace, found: Found) -> None:
     from engine_agents.vllm_engine.frontend import build_front_half
     from engine_agents.vllm_engine.tiny_model import make_tiny_model
     from tests.faults.control_plane import ControlPlane, ControlStage, SlowSite
@@ -312,7 +344,8 @@ def soak(minutes: float, seed: int, every_s: float) -> Found:
         try:
             stage = ControlStage(site, plane, tokens=200, step_ms=25.0)
             plane.wait_ticking()
-            return Soak(stage, seed=seed, every_s=every_s).run(minutes)
+            soak = Soak(stage, seed=options.seed, every_s=options.every, found=found, path=options.json)
+            soak.run(options.minutes)
         finally:
             plane.close()
             site.close()

@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from engine_agents.messages import Chunk, Commit, Message, MigrationOutcome, Reserve, encode
-from tests.faults.matrix import long_only, varied
+from tests.faults.matrix import varied
 from tests.faults.relay import Way
 from tests.faults.scene import Scene
 from tests.faults.trials import Stage
@@ -53,7 +53,7 @@ def test_case_08_a_partition_in_mid_copy(stage: Stage, matrix, seed: int, varian
         partition(scene, CUTS[variant], "destination.write")
 
 
-@long_only
+@pytest.mark.long
 @varied(*CUTS)
 def test_case_08_a_partition_at_commit(stage: Stage, matrix, seed: int, variant: str) -> None:
     """The source cannot know whether it was adopted: it asks, and in the end the gateway says."""

@@ -37,7 +37,6 @@ from tests.faults.scene import Scene
 # slow: outages take their time, and Celery workers theirs to start
 pytestmark = [pytest.mark.engine, pytest.mark.workers, pytest.mark.slow, pytest.mark.timeout(900)]
 
-LONG = "in the long form only: make faults"
 SHIFT_S = 3_600
 RETRIED_S = LONGEST_BACKOFF_TICKS * INTERVAL_S
 """So often a Redis that is away is asked whether it is back."""
@@ -233,12 +232,9 @@ def on_postgres(ruled_stage, postgres) -> Iterator[ControlPlane]:
         plane.worker(worker)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["LOCK TABLE", "stopped"])
-def test_case_20_postgresql_is_locked_or_away(
-    ruled_stage, on_postgres, matrix, seed, outage_s, how, long_form
-):
-    if how == "stopped" and not long_form:
-        pytest.skip(LONG)
+def test_case_20_postgresql_is_locked_or_away(ruled_stage, on_postgres, matrix, seed, outage_s, how):
     plane, server = on_postgres, on_postgres.database.server
     with ruled_stage.ruled(matrix, 20, f"PostgreSQL: {how}", seed) as scene:
         scene.somewhere()
@@ -339,11 +335,9 @@ def age_of(view: FleetView, name: str) -> float:
     return next(item.age_s for item in view.seen(time.monotonic()) if item.status.instance_id == name)
 
 
-@pytest.mark.parametrize("shift_s", [SHIFT_S, -SHIFT_S])
-def test_case_25_a_worker_whose_clock_is_an_hour_off(ruled_stage, matrix, seed, shift_s, long_form):
+@pytest.mark.parametrize("shift_s", [SHIFT_S, pytest.param(-SHIFT_S, marks=pytest.mark.long)])
+def test_case_25_a_worker_whose_clock_is_an_hour_off(ruled_stage, matrix, seed, shift_s):
     """It leads, nothing expires, its epoch is higher; a worker with the right time follows it likewise."""
-    if shift_s < 0 and not long_form:
-        pytest.skip(LONG)
     plane = ruled_stage.plane
     ahead = "ahead" if shift_s > 0 else "behind"
     try:

@@ -40,6 +40,17 @@ def test_what_a_soak_found_can_be_written_down():
     assert json.loads(json.dumps(found.told()))["faults"] == {"redis_is_killed": 2}
 
 
+def test_it_is_written_whole_while_the_soak_goes_on_and_when_it_breaks(tmp_path):
+    path, found = tmp_path / "soak.json", Found(requests=7)
+    found.write(path)
+    assert json.loads(path.read_text())["ended"] == "not yet"
+    found.ended = "broken: KeyError: 'x'"
+    found.write(path)
+    told = json.loads(path.read_text())
+    assert (told["good"], told["requests"]) == (False, 7)
+    assert [each.name for each in tmp_path.iterdir()] == ["soak.json"]
+
+
 @pytest.mark.parametrize("name", Found.MUST_BE_ZERO)
 def test_a_soak_with_any_damage_is_not_good(name):
     assert Found().good()

@@ -119,6 +119,7 @@ def one_at_a_time() -> bool:
     return True
 
 
+@pytest.mark.long
 def test_a_rolling_restart_that_fails_stops_and_takes_the_change_back(fleet, pool):
     add(pool, 2)
     fleet.until_states(chat_1="ready", chat_2="ready")
@@ -236,6 +237,7 @@ def test_case_23_a_killed_engine_is_started_again_after_a_pause(fleet, pool):
     assert row_of("chat-1").failures == 1
 
 
+@pytest.mark.long
 def test_case_23_a_hung_engine_is_ended_and_started_again(fleet, pool):
     add(pool)
     fleet.until_states(chat_1="ready")
@@ -266,6 +268,7 @@ def test_case_28_an_engine_told_to_end_empties_first_and_comes_back(fleet, pool,
         assert list(drained) == ["its process was told to end (SIGTERM)"]
 
 
+@pytest.mark.long
 def test_a_drain_past_its_deadline_ends_the_engine_where_that_was_chosen(fleet, pool, load):
     # Before there is an engine: shorter requests would end within the drain's deadline.
     load.open_at_once, load.tokens = 1, LONG_TOKENS

@@ -8,18 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.conftest import option
 from tests.integration.running import Stack, manage
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+# long: eight engines start one after the other
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+]
 WAIT_S = "600"
 REPLAY_S = 150
 
 
 @pytest.fixture
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    if not option(request.config, "--fault-seeds", 0):
-        pytest.skip("eight engines start one after the other: in the long form only (make faults)")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("state"))
     stack.start()
     try:

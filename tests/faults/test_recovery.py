@@ -11,7 +11,6 @@ import pytest
 from controlplane.gateway import live_requests
 from tests.faults.agents import wait_until
 from tests.faults.load import KEY, SHAPES, Ask
-from tests.faults.matrix import long_only
 from tests.faults.relay import Way
 from tests.faults.scene import Scene
 from tests.faults.trials import Stage
@@ -77,7 +76,7 @@ def test_an_engine_that_returns_before_the_deadline_goes_on_by_itself(
         scene.site.start(scene.source)
 
 
-@long_only
+@pytest.mark.long
 def test_an_engine_whose_steps_fail_is_replaced(stage: Stage, matrix, seed: int) -> None:
     with stage.trial(matrix, 23, "engine fails in every step", seed) as scene:
         scene.somewhere()
@@ -85,7 +84,7 @@ def test_an_engine_whose_steps_fail_is_replaced(stage: Stage, matrix, seed: int)
         scene.agent("source").arm("engine.step:raise")
 
 
-@long_only
+@pytest.mark.long
 def test_a_host_that_is_cut_off_without_a_word(stage: Stage, matrix, seed: int) -> None:
     """Its gateway hears nothing and recovers; it hears no gateway and gives everything back."""
     with stage.trial(matrix, 8, "gateway and agent cannot hear each other", seed) as scene:

@@ -41,3 +41,11 @@ def test_a_flushed_lease_is_not_renewed(live_redis):
     lease.acquire()
     live_redis.flushall()
     assert not renew(lease, live_redis)
+
+
+def test_a_lease_that_was_taken_without_its_owner_hearing_of_it_is_its_own(live_redis):
+    """Asked of a Redis that stood still: the answer came too late, the lease was taken."""
+    unheard, again, other = (Lease(live_redis, owner=name, ttl_ms=60_000) for name in ("a", "a", "b"))
+    unheard.acquire()
+    assert again.acquire()
+    assert not other.acquire()
