@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.slow]  # slow: lo
 
 PROMPT = [5 + (11 * i) % 200 for i in range(700)]
 TOKENS = 300
+UNHURRIED = "engine.step:delay=0.006"
+"""So that a request still runs when it is to move, on a fast machine, too."""
 SAMPLINGS = {"greedy": {"temperature": 0.0}, "seeded": {"temperature": 1.0, "seed": 17}}
 
 
@@ -47,6 +49,7 @@ def config(name: str, model: Path, redis_url: str) -> AgentConfig:
         gateway_timeout_s=30.0,
         stage_timeout_s=30.0,
         commit_timeout_s=10.0,
+        failpoints=UNHURRIED,
     )
 
 

@@ -22,6 +22,8 @@ from tests.gateway.identities import CLASSES
 pytestmark = pytest.mark.engine
 
 SLOW = {"base_step_ms": 10.0}
+SOON_S = 20.0
+"""At once, for a busy machine; who waits for an engine waits for a minute and more."""
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ class TestWithoutEngines:
         reply = raw.post("/v1/completions", json=body)
         assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
         assert "No engine instance" in reply.json()["error"]["message"]
-        assert reply.elapsed.total_seconds() < 1
+        assert reply.elapsed.total_seconds() < SOON_S
 
     def test_health_says_so(self, raw: httpx.Client) -> None:
         reply = raw.get("/health")
