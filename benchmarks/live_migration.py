@@ -148,7 +148,7 @@ class Fleet:
     def compare(self, moved: Stream, calm: Stream) -> None:
         count = min(len(moved.tokens), len(calm.tokens))
         self.total += 1
-        self.identical += moved.tokens[:count] == calm.tokens[:count] and count > 0
+        self.identical += count > 0 and moved.tokens[:count] == calm.tokens[:count]
 
 
 def prompt_of(length: int, salt: int) -> list[int]:
@@ -166,26 +166,25 @@ async def pause_of(fleet: Fleet, length: int, beside: int, plan: Plan, salt: int
     sampling: dict[str, Any] = {"max_tokens": tokens, "ignore_eos": True, "temperature": 1.0}
     sampling["seed"] = salt + 1
     prompt = prompt_of(length, salt)
-    calm = await gateway.add("b", f"calm-{salt}", prompt, **sampling)
-    await gateway.until(calm, tokens)
-    gaps, steps, outcomes = await hop(fleet, prompt, salt, plan.moves, sampling, calm)
+    hops = await hop(fleet, prompt, salt, plan.moves, sampling)
     await fleet.configure(max_stages=0)
-    blocking, _, _ = await hop(fleet, prompt, salt, plan.blocking_moves, sampling, calm)
+    blocking = await hop(fleet, prompt, salt, plan.blocking_moves, sampling)
     await fleet.configure(max_stages=8)
+    await compare(fleet, prompt, f"calm-{salt}", sampling, hops.stream, blocking.stream)
     recomputed = [await recompute(fleet, length, 1000 * (salt + 1) + i) for i in range(plan.recomputes)]
     for mate in mates:
         await gateway.abort(mate)
     return Cell(
         length=length,
         beside=beside,
-        step_ms=statistics.median(steps),
-        gap_ms=statistics.median(gaps),
-        gap_p95_ms=sorted(gaps)[int(0.95 * (len(gaps) - 1))],
-        blocking_gap_ms=statistics.median(blocking),
+        step_ms=statistics.median(hops.steps_ms),
+        gap_ms=statistics.median(hops.gaps_ms),
+        gap_p95_ms=sorted(hops.gaps_ms)[int(0.95 * (len(hops.gaps_ms) - 1))],
+        blocking_gap_ms=statistics.median(blocking.gaps_ms),
         recompute_gap_ms=statistics.median(recomputed),
-        stages=statistics.mean(len(one.stages) for one in outcomes),
-        moves=len(gaps),
-        frozen_ms=statistics.median(one.downtime_ms for one in outcomes),
+        stages=statistics.mean(len(one.stages) for one in hops.outcomes),
+        moves=len(hops.gaps_ms),
+        frozen_ms=statistics.median(one.downtime_ms for one in hops.outcomes),
     )
 
 
@@ -208,31 +207,49 @@ async def crowd(fleet: Fleet, beside: int, salt: int, label: str = "") -> list[S
     return streams
 
 
-async def hop(
-    fleet: Fleet, prompt: list[int], salt: int, moves: int, sampling: dict[str, Any], calm: Stream
-) -> tuple[list[float], list[float], list[MigrationOutcome]]:
-    """Gaps, usual steps and outcomes of so many moves; every text is compared with the calm one."""
+@dataclass
+class Hops:
+    """One request that moved to and fro."""
+
+    stream: Stream
+    gaps_ms: list[float] = field(default_factory=list)
+    steps_ms: list[float] = field(default_factory=list)
+    """Its usual ones, before each move."""
+    outcomes: list[MigrationOutcome] = field(default_factory=list)
+
+
+async def hop(fleet: Fleet, prompt: list[int], salt: int, moves: int, sampling: dict[str, Any]) -> Hops:
+    """So many moves of a new request, which ends after the last."""
     gateway = fleet.gateway
     stream = await gateway.add("a", f"moved-{salt}-{next(iter(fleet.numbers))}", prompt, **sampling)
-    gaps: list[float] = []
-    steps: list[float] = []
-    outcomes = []
+    hops = Hops(stream)
     await gateway.until(stream, TOKENS_BETWEEN_MOVES)
     for _ in range(moves):
         began, destination = len(stream.tokens), fleet.other(stream.home).name
         outcome = await fleet.move(stream)
-        if outcome.state != "done":
-            raise RuntimeError(f"a move failed: {outcome.reason}")
         await gateway.until(stream, len(stream.tokens) + TOKENS_BETWEEN_MOVES)
         if stream.finished:
             break
-        first = stream.first_at(destination, began)
-        gaps.append(stream.gap_ms(first))
-        steps += [stream.gap_ms(i) for i in range(began - TOKENS_BETWEEN_MOVES + 4, began)]
-        outcomes.append(outcome)
-    await gateway.until(stream, len(calm.tokens))
-    fleet.compare(stream, calm)
-    return gaps, steps, outcomes
+        if outcome.state != "done":
+            raise RuntimeError(f"a move failed: {outcome.reason}")
+        hops.gaps_ms.append(stream.gap_ms(stream.first_at(destination, began)))
+        hops.steps_ms += [stream.gap_ms(i) for i in range(began - TOKENS_BETWEEN_MOVES + 4, began)]
+        hops.outcomes.append(outcome)
+    await gateway.abort(stream)
+    if not hops.outcomes:
+        raise RuntimeError(f"a request of {len(prompt)} tokens ended before its first move did")
+    return hops
+
+
+async def compare(
+    fleet: Fleet, prompt: list[int], name: str, sampling: dict[str, Any], *moved: Stream
+) -> None:
+    """With one that never moves."""
+    wanted = max(len(stream.tokens) for stream in moved)
+    calm = await fleet.gateway.add("b", name, prompt, **(sampling | {"max_tokens": wanted}))
+    await fleet.gateway.until(calm, wanted)
+    for stream in moved:
+        fleet.compare(stream, calm)
 
 
 async def recompute(fleet: Fleet, length: int, salt: int) -> float:
@@ -457,10 +474,9 @@ async def measured(plan: Plan, fleet: Fleet) -> dict[str, Any]:
 
 async def hop_once(fleet: Fleet) -> None:
     """First uses: connections between agents, code paths of both sides."""
-    sampling: dict[str, Any] = {"max_tokens": 200, "ignore_eos": True, "temperature": 0.0}
-    calm = await fleet.gateway.add("a", "first", prompt_of(300, 999), **sampling)
-    await fleet.gateway.until(calm, 200)
-    await hop(fleet, prompt_of(300, 999), 999, 4, sampling, calm)
+    sampling: dict[str, Any] = {"max_tokens": 400, "ignore_eos": True, "temperature": 0.0}
+    hops = await hop(fleet, prompt_of(300, 999), 999, 4, sampling)
+    await compare(fleet, prompt_of(300, 999), "first", sampling, hops.stream)
 
 
 def agent_configs(model: Path, **changes: Any) -> list[AgentConfig]:
