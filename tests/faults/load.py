@@ -16,6 +16,7 @@ import httpx
 KEY = "good-key"
 LOGPROB_TOLERANCE = 2e-3
 """Recomputed in one pass instead of token by token, sums are taken in another order."""
+STOP_CHARACTERS = 12
 LIMIT_S = 120.0
 """Of a whole stream; who has no end by then hangs."""
 
@@ -287,6 +288,13 @@ class Load:
 
     def let_end(self) -> None:
         self._lasting = False
+
+
+def late_words(text: str) -> str:
+    """A piece of it, of several tokens, that does not occur before the last third."""
+    late = range(2 * len(text) // 3, len(text) - STOP_CHARACTERS)
+    pieces = (text[at : at + STOP_CHARACTERS] for at in late)
+    return next(piece for piece in pieces if text.find(piece) >= late.start)
 
 
 def draw(rng: random.Random, count: int, shapes: Iterable[Shape], salts: int) -> list[Ask]:

@@ -18,7 +18,7 @@ from tests.faults.trials import Stage
 pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
 
 GIVEN_UP_WITHIN_S = 2.0
-BUSY_MACHINE_S = 3.0
+BUSY_MACHINE_S = 8.0
 """What two cores under load add to it."""
 
 
@@ -53,12 +53,13 @@ def test_case_30_clients_that_leave_in_mid_stream(stage: Stage, matrix, seed: in
         scene.struck()
         asyncio.run(crowd())
         began_s = time.monotonic()
-        staying = {answer.request_id for answer in scene.answers}
-        wait_until(
-            lambda: all(any(one in e.request_id for one in staying) for e in site.entries()),
-            "the requests of those who left to end",
-            limit_s=30,
-        )
+
+        def only_the_others() -> bool:
+            entries = site.entries()
+            staying = [answer.request_id for answer in scene.answers if answer.request_id]
+            return all(any(one in entry.request_id for one in staying) for entry in entries)
+
+        wait_until(only_the_others, "the requests of those who left to end")
         scene.trial.note(left=leavers, aborted_ms=round(1e3 * (time.monotonic() - began_s)))
 
 

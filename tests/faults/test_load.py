@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.load import SHAPES, Answer, Ask, Choice, Difference, compare, compare_tokens
+from tests.faults.load import SHAPES, Answer, Ask, Choice, Difference, compare, compare_tokens, late_words
+
+
+def test_a_stop_string_is_found_late_in_a_text() -> None:
+    text = "a b c " * 20 + "the end is always near and then it comes"
+    piece = late_words(text)
+    assert len(piece) > 5 and text.count(piece) == 1 and text.index(piece) >= len(text) * 2 // 3
+    with pytest.raises(StopIteration):
+        late_words("x" * 100)
+
 
 TOKENS = [5, 9, 7, 7, 3, 1, 8, 2, 6, 4]
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from engine_agents.messages import MigrateOut
 from tests.faults.agents import wait_until
 from tests.faults.dispatches import Dispatches
-from tests.faults.load import SHAPES, Answer, Ask, compare, draw
+from tests.faults.load import SHAPES, Answer, Ask, compare, draw, late_words
 from tests.faults.matrix import Matrix
 from tests.faults.scene import Scene
 from tests.faults.site import RESERVATION_TTL_S, Site
@@ -25,7 +25,6 @@ from tests.faults.site import RESERVATION_TTL_S, Site
 FREED_WITHIN_S = RESERVATION_TTL_S + 12.0
 """A reservation's life, and a busy machine's leisure."""
 STREAMS = 8
-STOP_CHARACTERS = 12
 LEAST_STEP_MS = 12.0
 """So long an engine's step takes at least while the fault is brought about: on a fast machine, too, a
 request lasts for seconds."""
@@ -41,7 +40,14 @@ class Oracle:
     def with_stops(self, asks: Sequence[Ask]) -> list[Ask]:
         """Where a shape wants it, a stop string that this machine's undisturbed run comes to late."""
         self.prepare([ask for ask in asks if ask.shape.stops])
-        return [replace(ask, stop=late_words(self.of(ask))) if ask.shape.stops else ask for ask in asks]
+        asks = [
+            replace(ask, stop=late_words(self.of(ask).choices[0].text)) if ask.shape.stops else ask
+            for ask in asks
+        ]
+        self.prepare(asks)
+        for ask in asks:
+            assert not ask.stop or self.of(ask).choices[0].finish_reason == "stop", ask
+        return asks
 
     def prepare(self, asks: Sequence[Ask]) -> None:
         missing = {ask.key: ask for ask in asks if ask.key not in self._known}
@@ -51,14 +57,6 @@ class Oracle:
 
     def of(self, ask: Ask) -> Answer:
         return self._known[ask.key]
-
-
-def late_words(answer: Answer) -> str:
-    """A piece of its text, of several tokens, that does not occur before the last third; else none."""
-    text = answer.choices[0].text
-    late = range(2 * len(text) // 3, len(text) - STOP_CHARACTERS)
-    pieces = (text[at : at + STOP_CHARACTERS] for at in late)
-    return next((piece for piece in pieces if text.find(piece) >= late.start), "")
 
 
 class Stage:

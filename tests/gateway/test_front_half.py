@@ -236,7 +236,7 @@ class TestLosingInstances:
             {
                 "model": MODEL,
                 "prompt": f"Tale {number}",
-                "max_tokens": 150,
+                "max_tokens": 250,
                 "seed": number,
                 "temperature": 1.0,
             }
