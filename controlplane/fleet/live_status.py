@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from controlplane import redis_client
+from controlplane.fleet.endpoints import endpoint_problem
 from controlplane.scheduling.snapshot import (
     ClassRule,
     ClassUse,
@@ -30,9 +31,15 @@ GATEWAYS_HASH = "gateways"
 HOLES_KEY = "holes"
 """Pool -> instance -> the request it is kept free for; written by the loop, obeyed by gateways."""
 FORGET_AFTER_S = 600.0
+MAX_EPOCH = 2**53
+"""No fleet gets there by changing its leader; an epoch from a report becomes that of a row."""
 
 _instance_decoder = msgspec.msgpack.Decoder(InstanceStatus)
 _gateway_decoder = msgspec.msgpack.Decoder(GatewayStatus)
+
+
+class UnfitReportError(ValueError):
+    """A report that no agent of ours would write."""
 
 
 class SeenStatus(NamedTuple):
@@ -58,7 +65,7 @@ class StatusReader:
     def __init__(self) -> None:
         self._sightings: dict[bytes, _Sighting] = {}
         self.undecodable: tuple[str, ...] = ()
-        """Instances whose last report was not a status: shown as a fault, not as zeros."""
+        """Instances whose last report was not a status, or unfit: shown as a fault, not as zeros."""
 
     def read(self, *, now_s: float, wall_s: float, timeout_s: float | None = None) -> list[SeenStatus]:
         """Fetch all reports in one round trip. Raises ``RedisError`` when Redis does not answer."""
@@ -74,7 +81,7 @@ class StatusReader:
             if known is None or known.payload != payload:
                 try:
                     known = self._sight(field, payload, known, now_s=now_s, wall_s=wall_s)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnfitReportError):
                     broken.append(field.decode(errors="replace"))
             if known is not None:
                 known.listed_at_s = now_s
@@ -101,6 +108,7 @@ class StatusReader:
         self, field: bytes, payload: bytes, known: _Sighting | None, *, now_s: float, wall_s: float
     ) -> _Sighting:
         status = _instance_decoder.decode(payload)
+        check_report(status)
         if known is None:
             age_s = max(0.0, wall_s - status.reported_at_s)
             known = self._sightings[field] = _Sighting(status, now_s - age_s, now_s, payload)
@@ -113,6 +121,15 @@ class StatusReader:
         gone = [name for name, each in self._sightings.items() if each.listed_at_s < limit_s]
         for name in gone:
             del self._sightings[name]
+
+
+def check_report(status: InstanceStatus) -> None:
+    """Raises :class:`UnfitReportError` for what would lead a reader astray."""
+    for endpoint in (status.data_endpoint, status.peer_endpoint):
+        if problem := endpoint_problem(endpoint):
+            raise UnfitReportError(f"{status.instance_id}: its endpoint {problem}")
+    if not 0 <= status.lease_epoch <= MAX_EPOCH:
+        raise UnfitReportError(f"{status.instance_id}: its lease epoch cannot be")
 
 
 def _is_news(status: InstanceStatus, known: InstanceStatus) -> bool:
@@ -202,8 +219,10 @@ def _instance_snapshot(item: SeenStatus, *, wished_drained: bool) -> InstanceSna
         head_of_line_tokens=status.head_of_line_blocks * block,
         queued_tokens=status.queued_blocks * block,
         classes=tuple(
-            ClassUse(load.slo_class, load.running, load.waiting, load.used_blocks * block)
-            for load in status.per_class
+            [
+                ClassUse(load.slo_class, load.running, load.waiting, load.used_blocks * block)
+                for load in status.per_class
+            ]
         ),
         unprefilled_tokens=status.unprefilled_tokens,
         preempted=status.preempted_waiting,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -195,8 +195,9 @@ class RebalancingLoop:
         """
         started_s = time.perf_counter()
         sight = self._read(now_s, now)
-        self._keep_up_epoch(sight.seen, now)
         self._refresh(now_s, now)
+        sight = self._of_registered(sight, now)
+        self._keep_up_epoch(sight.seen, now)
         self.ticks += 1
         rounds = self._plan(sight, now)
         answered = self._command(rounds, sight.seen, now_s, now)
@@ -218,6 +219,22 @@ class RebalancingLoop:
             self._listening_since_s = now_s
         self.degraded.works("redis")
         return self._eyes.see(answers, now_s=now_s, wall_s=wall_s)
+
+    def _of_registered(self, sight: Sight, now: datetime) -> Sight:
+        """Without the reports of whom no row knows: nobody is sent there and nothing is believed."""
+        known = self._view.wanted.accepting
+        if not self._view.policies:
+            return sight  # No pool, or the database was never read: nothing is decided anyway.
+        strangers = [item for item in sight.seen if item.status.instance_id not in known]
+        fresh = [item for item in strangers if item.age_s <= self.settings.limits.stale_s]
+        if fresh:
+            names = ", ".join(item.status.instance_id[:63] for item in fresh[:5])
+            self.degraded.failed("strangers", f"{len(fresh)} report: {names}", wall_s=now.timestamp())
+        else:
+            self.degraded.works("strangers")
+        if not strangers:
+            return sight
+        return replace(sight, seen=[item for item in sight.seen if item.status.instance_id in known])
 
     def _keep_up_epoch(self, seen: Sequence[SeenStatus], now: datetime) -> None:
         """While the lease is ours a higher epoch out there is an old one that the row forgot."""

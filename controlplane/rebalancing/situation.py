@@ -60,6 +60,12 @@ CONSEQUENCES: dict[str, Consequence] = {
         on_hold="moves away from and to the instances named",
         do="look at their logs and nodes; they are asked again by themselves",
     ),
+    "strangers": Consequence(
+        works="everything; nothing is sent to agents that are not registered, and nothing they report counts",
+        on_hold="whatever they were started for",
+        do="end them, or add them as instances; if nobody started them, change the password of Redis and "
+        "LLUMDECK_LINK_SECRET",
+    ),
     "policy": Consequence(
         works="everything, by the configuration that was read last",
         on_hold="the change of policy",

@@ -22,9 +22,9 @@ class ClassRule:
     """Execution priority: others may fill an instance hosting this class up to this load; ``None`` = none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClassUse:
-    """One class on one instance."""
+    """One class on one instance. Not frozen for the reason that :class:`InstanceSnapshot` gives."""
 
     name: str
     running: int

@@ -28,7 +28,7 @@ def status(instance_id: str = "chat-1", **changes: Any) -> InstanceStatus:
         "engine_version": "test",
         "served_model": "tiny",
         "data_endpoint": "tcp://127.0.0.1:1",
-        "peer_endpoint": f"tcp://127.0.0.1/{instance_id}",
+        "peer_endpoint": f"tcp://{instance_id}:5556",
         "block_size_tokens": BLOCK,
         "total_blocks": 800,
         "used_blocks": 0,

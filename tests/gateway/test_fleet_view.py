@@ -66,8 +66,8 @@ async def test_what_lies_there_is_read_and_what_is_published_follows(live_redis:
     live_redis.publish("llumdeck:status", encode(status("b", seq=5, reported_at_s=time.time())))
     await until(lambda: names(following.view) == ["a", "b"])
     assert following.view.targets(time.monotonic()) == [
-        Target("a", "tcp://a", "i"),
-        Target("b", "tcp://b", "i"),
+        Target("a", "tcp://a:5555", "i"),
+        Target("b", "tcp://b:5555", "i"),
     ]
     following.task.cancel()
 
@@ -75,12 +75,12 @@ async def test_what_lies_there_is_read_and_what_is_published_follows(live_redis:
 def test_what_is_published_takes_the_place_of_what_the_same_instance_said_before() -> None:
     """Each report is its instance's, whoever published in between."""
     view = FleetView("pool", "me", Ledger())
-    lying = {name.encode(): encode(status(name, seq=1, data_endpoint="tcp://old")) for name in "ab"}
+    lying = {name.encode(): encode(status(name, seq=1, data_endpoint="tcp://old:1")) for name in "ab"}
     view.absorb(lying, now_s=1.0, wall_s=1.0)
     for name in "aba":
-        view.hear(encode(status(name, seq=2, data_endpoint="tcp://new")), now_s=1.1, wall_s=1.1)
+        view.hear(encode(status(name, seq=2, data_endpoint="tcp://new:1")), now_s=1.1, wall_s=1.1)
     assert names(view) == ["a", "b"]
-    assert {target.endpoint for target in view.targets(1.2)} == {"tcp://new"}
+    assert {target.endpoint for target in view.targets(1.2)} == {"tcp://new:1"}
 
 
 async def test_a_redis_that_is_away_is_asked_again_and_the_last_view_stays(

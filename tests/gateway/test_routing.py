@@ -37,7 +37,7 @@ def status(instance_id: str, seq: int = 1, **changes: Any) -> InstanceStatus:
         "engine": "simulated",
         "engine_version": "",
         "served_model": "tiny",
-        "data_endpoint": f"tcp://{instance_id}",
+        "data_endpoint": f"tcp://{instance_id}:5555",
         "peer_endpoint": "",
         "block_size_tokens": BLOCK,
         "total_blocks": 100,

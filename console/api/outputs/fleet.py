@@ -249,9 +249,40 @@ class LoopOutput(Shape):
     last_tick_at = time(allow_null=True)
 
 
+class EngineSeenOutput(Shape):
+    """An engine as a gateway sees it; null is unknown."""
+
+    instance_id = text()
+    usable = yes()
+    age_s = number(allow_null=True)
+    running = whole(allow_null=True)
+    waiting = whole(allow_null=True)
+    used_blocks = whole(allow_null=True)
+    total_blocks = whole(allow_null=True)
+
+
+class ClassLatencyOutput(Shape):
+    """Of the last minute; null where nothing finished."""
+
+    slo_class = text()
+    requests = whole()
+    open = whole()
+    ttft_p50_ms = number(allow_null=True)
+    ttft_p99_ms = number(allow_null=True)
+    tpot_p50_ms = number(allow_null=True)
+    tpot_p99_ms = number(allow_null=True)
+
+
 class GatewayOutput(Shape):
+    """A gateway by its report; while Redis is away by its own answer, with the engines that it sees."""
+
     gateway_id = text()
     url = text()
+    problem = text(allow_blank=True, help_text="Why it could not be asked; then all else is null.")
+    open_streams = whole(allow_null=True)
+    queued = whole(allow_null=True)
+    per_class = ClassLatencyOutput(many=True, allow_null=True)
+    engines = EngineSeenOutput(many=True, allow_null=True, help_text="Null while Redis answers.")
 
 
 class ReportedOutput(Shape):
@@ -273,6 +304,8 @@ class DegradedOutput(Shape):
 
 class HealthOutput(Shape):
     """How the parts are; null for what cannot be known now."""
+
+    asked_directly = yes(help_text="Redis is away: the gateways were asked themselves.")
 
     database = text()
     redis = text()

@@ -1908,6 +1908,20 @@ export interface components {
         };
         /** @enum {string} */
         ChatMessageRoleEnum: "system" | "user" | "assistant";
+        /** @description Of the last minute; null where nothing finished. */
+        ClassLatencyOutput: {
+            slo_class: string;
+            requests: number;
+            open: number;
+            /** Format: double */
+            ttft_p50_ms: number | null;
+            /** Format: double */
+            ttft_p99_ms: number | null;
+            /** Format: double */
+            tpot_p50_ms: number | null;
+            /** Format: double */
+            tpot_p99_ms: number | null;
+        };
         /**
          * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
          *
@@ -2072,6 +2086,17 @@ export interface components {
         };
         /** @enum {string} */
         EngineEnum: "vllm" | "paced";
+        /** @description An engine as a gateway sees it; null is unknown. */
+        EngineSeenOutput: {
+            instance_id: string;
+            usable: boolean;
+            /** Format: double */
+            age_s: number | null;
+            running: number | null;
+            waiting: number | null;
+            used_blocks: number | null;
+            total_blocks: number | null;
+        };
         /** @enum {string} */
         EventsEnum: "alert.firing" | "alert.resolved";
         /** @description Why a decision followed from what was seen, by the policy core itself. */
@@ -2119,17 +2144,22 @@ export interface components {
         };
         /** @enum {string} */
         FleetRoleEnum: "viewer" | "operator" | "admin";
-        /**
-         * @description Declares the fields of a dict that is answered as it is: for the schema, ``fields`` and CSV.
-         *
-         *     A subclass may make the dict from a row in ``shape``.
-         */
+        /** @description A gateway by its report; while Redis is away by its own answer, with the engines that it sees. */
         GatewayOutput: {
             gateway_id: string;
             url: string;
+            /** @description Why it could not be asked; then all else is null. */
+            problem: string;
+            open_streams: number | null;
+            queued: number | null;
+            per_class: components["schemas"]["ClassLatencyOutput"][] | null;
+            /** @description Null while Redis answers. */
+            engines: components["schemas"]["EngineSeenOutput"][] | null;
         };
         /** @description How the parts are; null for what cannot be known now. */
         HealthOutput: {
+            /** @description Redis is away: the gateways were asked themselves. */
+            asked_directly: boolean;
             database: string;
             redis: string;
             degraded: components["schemas"]["DegradedOutput"][];

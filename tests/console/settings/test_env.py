@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -80,46 +77,6 @@ def test_a_secret_key_is_made_once_and_for_us_alone(monkeypatch, tmp_path):
     assert len(made) > 50
     assert env.secret_key(tmp_path) == made
     assert (tmp_path / "secret_key").stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"LLUMDECK_DEBUG": "1"}, "LLUMDECK_DEBUG is on"),
-        ({"LLUMDECK_FAILPOINTS": "source.commit:kill"}, "LLUMDECK_FAILPOINTS is set"),
-        ({"SECRET_KEY": ""}, "SECRET_KEY"),
-        ({"SECRET_KEY": "short"}, "SECRET_KEY"),
-        ({"REDIS_URL": ""}, "REDIS_URL is not set"),
-    ],
-)
-def test_production_refuses_what_is_fit_for_one_machine_only(tmp_path, changes, sentence):
-    done = production_check(tmp_path, **changes)
-    assert done.returncode != 0
-    assert sentence in done.stderr
-
-
-def test_production_passes_djangos_deployment_check(tmp_path):
-    done = production_check(tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-def production_check(state_dir: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    variables = {
-        "DJANGO_SETTINGS_MODULE": "console.settings.production",
-        "LLUMDECK_STATE_DIR": str(state_dir),
-        "SECRET_KEY": "".join(chr(33 + number) for number in range(80)),
-        "REDIS_URL": "redis://redis.example:6379/0",
-        "DATABASE_URL": "sqlite://",
-        "LLUMDECK_ALLOWED_HOSTS": "console.example",
-    }
-    return subprocess.run(
-        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **variables, **changes},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_postgresql_gives_up_locks_and_idle_transactions_unless_told_otherwise():

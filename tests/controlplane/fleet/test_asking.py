@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from controlplane.fleet.asking import PATH, ask_gateways
@@ -16,6 +17,7 @@ from controlplane.gateway import operator
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.scheduling.ledger import Ledger
 from engine_agents.messages import ClassLatency, GatewayStatus, encode
+from tests.console.conftest import person
 from tests.controlplane.builders import NOW, status
 
 pytestmark = pytest.mark.django_db
@@ -104,6 +106,21 @@ def test_another_fleets_console_is_not_answered(url, settings):
     finally:
         operator.allowed = original
     assert (asked.answer, asked.problem) == (None, "does not answer: HTTPStatusError")
+
+
+def test_health_asks_the_gateways_while_redis_is_away(url, settings, db):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    row("gw-1", url)
+    row("gw-2", "http://127.0.0.1:1")
+    client = Client()
+    client.force_login(person("viewer"))
+    found = client.get("/api/v1/health").json()
+    assert (found["asked_directly"], found["loop"], found["instances"]) == (True, None, None)
+    there, away = found["gateways"]
+    assert (there["open_streams"], there["per_class"][0]["ttft_p99_ms"]) == (7, 80.0)
+    assert [(each["instance_id"], each["running"]) for each in there["engines"]] == [("chat-1", 3)]
+    assert "does not answer" in away["problem"]
+    assert (away["open_streams"], away["engines"]) == (None, None)
 
 
 def test_nobody_is_asked_where_nobody_is_known():

@@ -133,3 +133,54 @@ def test_an_instance_drains_from_the_moment_it_is_wished(accepting, wished, drai
     names = frozenset({"chat-1"}) if wished else frozenset()
     (instance,) = snapshot(builders.status(accepting=accepting), draining=names).instances
     assert (instance.draining, instance.accepting) == (draining, not draining)
+
+
+# --------------------------------------------------------------- reports that no agent of ours would write
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://169.254.169.254:80",
+        "tcp://[fe80::1]:5555",
+        "tcp://[::ffff:169.254.169.254]:80",
+        "tcp://224.0.0.1:5555",
+        "tcp://0.0.0.0:5555",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:99999",
+        "tcp://user@host/path:80",
+        "file:///etc/passwd",
+        "http://127.0.0.1:80",
+        "ipc://",
+        "nonsense",
+    ],
+)
+@pytest.mark.parametrize("door", ["data_endpoint", "peer_endpoint"])
+def test_a_report_that_leads_elsewhere_is_not_followed(endpoint, door):
+    reader = StatusReader()
+    absorb(reader, builders.status(seq=1, used_blocks=5), now_s=0.0)
+    found = absorb(reader, builders.status(seq=2, used_blocks=9, **{door: endpoint}), now_s=1.0)
+    assert found["chat-1"].status.used_blocks == 5
+    assert reader.undecodable == ("chat-1",)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "tcp://127.0.0.1:5555",
+        "tcp://10.1.2.3:5555",
+        "tcp://[::1]:5555",
+        "tcp://gpu-7.rack:1",
+        "ipc:///run/a",
+    ],
+)
+def test_places_in_private_networks_are_fit(endpoint):
+    assert "chat-1" in absorb(StatusReader(), builders.status(data_endpoint=endpoint), now_s=0.0)
+
+
+def test_an_epoch_that_cannot_be_is_not_taken_over():
+    reader = StatusReader()
+    assert absorb(reader, builders.status(lease_epoch=2**62), now_s=0.0) == {}
+    assert reader.undecodable == ("chat-1",)

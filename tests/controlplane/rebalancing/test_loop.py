@@ -62,7 +62,7 @@ def test_a_crowded_instance_is_told_to_hand_work_to_the_idle_one(fleet_of_two, a
     (command,) = agents.moves
     assert command.source_id == "chat-1"
     assert command.message.destination_instance_id == "chat-2"
-    assert command.message.destination_peer_endpoint == "tcp://127.0.0.1/chat-2"
+    assert command.message.destination_peer_endpoint == "tcp://chat-2:5556"
     row = RequestMigration.objects.get()
     assert (row.source, row.destination, row.state) == ("chat-1", "chat-2", "commanded")
     assert row.round == RebalanceRound.objects.get()
@@ -78,6 +78,18 @@ def test_recorded_rounds_decided_again_by_the_core_say_the_same(fleet_of_two, ag
     assert len(recorded) >= 3
     for row in recorded:
         assert services.replay_round(row).same
+
+
+def test_nothing_is_sent_to_an_agent_that_is_not_registered_and_nothing_it_says_counts(fleet_of_two, agents):
+    loop = leader(agents)
+    builders.report(fleet_of_two, builders.status("chat-9", lease_epoch=500))
+    Instance.objects.filter(instance_id="chat-2").update(accepting=False)
+    tick(loop)
+    assert agents.moves == []
+    assert loop.epoch < 500
+    (told,) = [each for each in reported().degraded if each.part == "strangers"]
+    assert "chat-9" in told.reason
+    fleet_of_two.hdel("llumdeck:status", "chat-9")
 
 
 def test_a_round_that_decides_nothing_is_not_stored(live_redis, chat_pool, agents):
