@@ -1,4 +1,4 @@
-"""What must be in the database before anything serves: a pool, its instances, a tenant, an operator.
+"""What must be in the database before anything serves: a pool, its instances, a tenant, an admin.
 
 Called in a thread of its own: it uses the ORM.
 """
@@ -23,7 +23,7 @@ from controlplane.tenancy.selectors import authenticate_key
 from controlplane.tenancy.services import create_person, create_tenant, issue_key
 
 ACTOR = "system:up"
-OPERATOR = "operator"
+ADMIN = "admin"
 DEMO_TENANTS = {
     "demo": "standard",
     "acme-chat": "interactive",
@@ -42,8 +42,8 @@ State = Instance.State
 class Prepared:
     tenant_keys: dict[str, str]
     """Raw key per tenant of the demo."""
-    operator_password: str
-    """Empty when the operator was there already: it is kept hashed and cannot be shown again."""
+    admin_password: str
+    """Empty when somebody could sign in already: it is kept hashed and cannot be shown again."""
 
 
 def prepare_database(options: Options, *, agents_may_live: bool = False) -> Prepared:
@@ -60,7 +60,7 @@ def prepare_database(options: Options, *, agents_may_live: bool = False) -> Prep
     if not agents_may_live:
         _stop_pools_except([each.pool for each in options.pools])
     keys = _tenant_keys(options.state_dir)
-    return Prepared(tenant_keys=keys, operator_password=_operator())
+    return Prepared(tenant_keys=keys, admin_password=_admin())
 
 
 def _pool(options: Options) -> Pool:
@@ -144,8 +144,8 @@ def _write_keys(path: Path, keys: dict[str, str]) -> None:
         json.dump(keys, file, indent=2)
 
 
-def _operator() -> str:
-    """The password of the first operator, made when nobody can sign in yet."""
+def _admin() -> str:
+    """The password of the first account, an admin, made when nobody can sign in yet."""
     if User.objects.exists():
         return ""
-    return create_person(username=OPERATOR, role=Membership.Role.OPERATOR, actor=ACTOR)
+    return create_person(username=ADMIN, role=Membership.Role.ADMIN, actor=ACTOR)

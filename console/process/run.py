@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, close_old_connections
 
 from console.process import preflight, probes, processes, stack
-from console.process.bootstrap import OPERATOR, Prepared, prepare_database
+from console.process.bootstrap import ADMIN, Prepared, prepare_database
 from console.process.child import Child
 from console.process.engines import stop_agents, wait_for_engines
 from console.process.failure import StackError
@@ -229,10 +229,10 @@ class Run:
             f"  console   {options.console_url}",
             f"  gateway   {options.gateway_url}/v1  (OpenAI API)",
         ]
-        if prepared.operator_password:
-            lines.append(f"  sign in   {OPERATOR} / {prepared.operator_password}  (shown this once)")
+        if prepared.admin_password:
+            lines.append(f"  sign in   {ADMIN} / {prepared.admin_password}  (an admin; shown this once)")
         else:
-            lines.append(f"  sign in   as before (a new password: manage.py changepassword {OPERATOR})")
+            lines.append(f"  sign in   as before (a new password: manage.py changepassword {ADMIN})")
         lines += [
             f"  tenant    demo, key {key}",
             "",

@@ -35,7 +35,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def password(system: Stack) -> str:
-    found = re.search(r"sign in   operator / (\S+)  \(shown this once\)", system.output)
+    found = re.search(r"sign in   admin / (\S+)  \(an admin; shown this once\)", system.output)
     assert found, system.output
     return found[1]
 
@@ -46,7 +46,7 @@ def page(browser: Browser, system: Stack, password: str) -> Iterator[Page]:
     made = context.new_page()
     made.set_default_timeout(60_000)
     made.goto(system.console)
-    made.get_by_label("User").fill("operator")
+    made.get_by_label("User").fill("admin")
     made.get_by_label("Password", exact=True).fill(password)
     made.get_by_role("button", name="Sign in").click()
     expect(made.get_by_role("navigation", name="Pages")).to_be_visible()
