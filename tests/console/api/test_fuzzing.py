@@ -31,7 +31,7 @@ from controlplane.records.services import audit
 from tests.console.api.test_migrations import move
 from tests.controlplane import builders
 
-EXAMPLES = int(os.environ.get("LLUMDECK_FUZZ_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("LLUMDECK_FUZZ_EXAMPLES", "3"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 NAMES = {
     "instance_id": "main-1",

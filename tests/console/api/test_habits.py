@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from console.api.models import StoredAnswer
-from controlplane.alerts.models import Alert, AlertRule, Silence, Webhook
+from controlplane.alerts.models import Alert, AlertRule, Delivery, Silence, Webhook
 from controlplane.fleet.models import InstanceTransition
 from controlplane.fleet.services import create_pool
 from controlplane.rebalancing.models import PolicyVersion, RebalanceRound
@@ -227,8 +227,8 @@ def grow(number: int, fleet) -> None:
 
 LISTS = sorted(
     {call.path for (_, method), call in CALLS.items() if method == "get" and call.status == 200}
-    - {"session/options", "schema", "me/totp", "/metrics", "/metrics/targets"}
-    - {"configuration", "people/somebody"}
+    - {call.path for call in CALLS.values() if call.path.startswith("/")}
+    - {"session/options", "schema", "me/totp", "configuration", "people/somebody"}
     | {"requests?live=false"}
 )  # fmt: skip
 
@@ -247,3 +247,20 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
             assert client.get(f"/api/v1/{path}").status_code == 200
         counts.append(len(counted))
     assert counts[0] == counts[1], [query["sql"][:90] for query in counted.captured_queries]
+
+
+def test_deliveries_take_as_many_queries_for_many_as_for_few(as_role, django_assert_max_num_queries):
+    client = as_role("admin")
+    hook = Webhook.objects.create(
+        name="w", url="https://x", salt="s", created_by="t", created_at=builders.NOW
+    )
+    counts = []
+    for many in (1, 8):
+        for _ in range(many):
+            Delivery.objects.create(
+                webhook=hook, event="test", payload={}, due_at=builders.NOW, created_at=builders.NOW
+            )
+        with django_assert_max_num_queries(40) as counted:
+            assert client.get(f"/api/v1/webhooks/{hook.pk}/deliveries").status_code == 200
+        counts.append(len(counted))
+    assert counts[0] == counts[1]
