@@ -1,6 +1,6 @@
 """What the gateway's own part costs: CPU per request and per streamed token, beside vLLM's own.
 
-    python -m benchmarks.gateway [--quick] [--reps 5] [--router NAME=COMMAND] [--json FILE]
+    python -m benchmarks.gateway [--quick] [--reps 4] [--router NAME=COMMAND] [--json FILE]
 
 Servers over simulated engines of the same pace, all in processes of their own:
 
@@ -285,11 +285,11 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="under a minute; noisier")
-    parser.add_argument("--reps", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=800)
-    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--reps", type=int, default=4)
+    parser.add_argument("--requests", type=int, default=600)
+    parser.add_argument("--streams", type=int, default=48)
     parser.add_argument("--idle-streams", type=int, default=10_000, help="0: leave memory out")
-    parser.add_argument("--slow-pairs", type=int, default=2, help="0: leave slow readers out")
+    parser.add_argument("--slow-pairs", type=int, default=1, help="0: leave slow readers out")
     parser.add_argument("--router", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -308,15 +308,21 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         make_tiny_model(f"{folder}/tiny")
-        result = asyncio.run(costs(folder, args)) if args.reps else {}
+        result: dict[str, Any] = {}
+        if args.reps:
+            tell(result, asyncio.run(costs(folder, args)), args.json)
         if args.idle_streams:
-            result |= asyncio.run(memory(folder, args.idle_streams))
+            tell(result, asyncio.run(memory(folder, args.idle_streams)), args.json)
         if args.slow_pairs:
-            result |= asyncio.run(slow_readers(folder, args.slow_pairs))
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.json:
-        args.json.write_text(text)
+            tell(result, asyncio.run(slow_readers(folder, args.slow_pairs)), args.json)
+
+
+def tell(result: dict[str, Any], found: dict[str, Any], file: Path | None) -> None:
+    """Each part as soon as it is known; the file holds all parts so far."""
+    result |= found
+    print(json.dumps(found, indent=1), flush=True)
+    if file is not None:
+        file.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
