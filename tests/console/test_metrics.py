@@ -18,6 +18,7 @@ from tests.console.fake_fleet import FakeFleet, Writer
 from tests.engine_agents.test_tracing import finished
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs/metrics.md"
 VLLM_SAMPLES = {
     "vllm:time_to_first_token_seconds_bucket",
     "vllm:inter_token_latency_seconds_bucket",
@@ -144,7 +145,21 @@ def test_prometheus_rules_ask_only_for_what_is_exposed_and_have_runbooks():
 
 
 def test_every_family_is_documented_with_what_to_do():
-    text = (ROOT / "docs/metrics.md").read_text()
+    text = DOCUMENT.read_text()
     for name, family in FAMILIES.items():
         assert f"`{name}" in text
         assert family.do in text, name
+
+
+def test_every_family_of_a_gateway_is_documented_with_what_to_do():
+    rows = dict(
+        re.findall(
+            r"^\| `(llumdeck_gateway_\w+)\{.*?\}` \| .+? \| (.*?) ?\|$", DOCUMENT.read_text(), re.MULTILINE
+        )
+    )
+    metrics = GatewayMetrics()
+    metrics.request_finished(finished())
+    exposed = {family.name for family in text_string_to_metric_families(metrics.render().decode())}
+    exposed = {name for name in exposed if name.startswith("llumdeck_")}
+    assert {name.removesuffix("_total") for name in rows} - set(FAMILIES) == exposed
+    assert all(rows.values())
