@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -51,6 +53,7 @@ PERIOD_S = 0.25
 ACKNOWLEDGED_EVERY = 8
 """As the page does."""
 PREFIX = "llumdeck:"
+DATABASE = "bench.sqlite3"
 PASSWORD = "look-at-the-fleet-1"
 REPORTS_EVERY_S = 0.618 * PERIOD_S
 """By the golden ratio: against the hub's period the reports fall evenly, wherever both happened to start."""
@@ -219,7 +222,7 @@ def running(instances: int, *, application: str = "console.asgi:application") ->
     try:
         processes.append(start_redis(folder))
         environment = environment_of(folder)
-        manage(environment, "migrate", "--verbosity", "0")
+        shutil.copy(migrated(), folder / DATABASE)
         cookie = seed(environment, instances)
         port = free_port()
         processes.append(start_server(application, port, environment))
@@ -233,6 +236,15 @@ def running(instances: int, *, application: str = "console.asgi:application") ->
         for process in reversed(processes):
             end(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def migrated() -> Path:
+    """An empty database with all tables, made once per run."""
+    folder = Path(tempfile.mkdtemp(prefix="llumdeck-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    manage(environment_of(folder), "migrate", "--verbosity", "0")
+    return folder / DATABASE
 
 
 def start_redis(folder: Path) -> subprocess.Popen[bytes]:
@@ -250,7 +262,7 @@ def environment_of(folder: Path) -> dict[str, str]:
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "console.settings.development",
         "LLUMDECK_STATE_DIR": str(folder),
-        "DATABASE_URL": f"sqlite:///{folder / 'bench.sqlite3'}",
+        "DATABASE_URL": f"sqlite:///{folder / DATABASE}",
         "REDIS_URL": f"unix://{folder / 'redis.sock'}",
     }
 

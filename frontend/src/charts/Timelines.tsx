@@ -5,7 +5,7 @@ import { FULL_SHARE } from "../lib/fleet";
 import { clock, count, duration, percent } from "../lib/format";
 import { useHistory } from "../live/trend";
 import type { Instance, Migration } from "../live/types";
-import { columnsOf, type Series } from "./timelineData";
+import { columnsOf, csvOf, type Series } from "./timelineData";
 
 interface TimelineProps {
   instance: Instance;
@@ -70,14 +70,54 @@ export default function Timelines({ instance, migrations }: TimelineProps) {
           onCursor={setCursor}
         />
       ))}
+      <Moment columns={columns} cursor={cursor} onCursor={setCursor} />
       <div className="timeline-axis caption">
         {[0, 1, 2, 3].map((part) => (
           <span key={part}>{clock(columns.at[Math.round((part * (columns.at.length - 1)) / 3)])}</span>
         ))}
         {cursor !== null && <output className="timeline-cursor">{clock(columns.at[cursor])}</output>}
       </div>
+      <div className="card-body timeline-foot">
+        <button type="button" className="btn small quiet" onClick={() => download(instance.id, columns)}>
+          Save as CSV
+        </button>
+      </div>
     </div>
   );
+}
+
+interface MomentProps {
+  columns: ReturnType<typeof columnsOf>;
+  cursor: number | null;
+  onCursor: (index: number | null) => void;
+}
+
+/** The cursor for keys: arrows go through the samples, and the values there are read out. */
+function Moment({ columns, cursor, onCursor }: MomentProps) {
+  const at = Math.min(cursor ?? columns.at.length - 1, columns.at.length - 1);
+  const values = LANES.map((lane) => `${lane.name} ${lane.show(columns[lane.field]?.[at] ?? null)}`);
+  return (
+    <input
+      type="range"
+      className="timeline-moment"
+      aria-label="Moment"
+      aria-valuetext={`${clock(columns.at[at])}: ${values.join(", ")}`}
+      min={0}
+      max={columns.at.length - 1}
+      value={at}
+      onChange={(event) => onCursor(Number(event.currentTarget.value))}
+      onBlur={() => onCursor(null)}
+    />
+  );
+}
+
+function download(id: string, columns: ReturnType<typeof columnsOf>): void {
+  const url = URL.createObjectURL(new Blob([csvOf(columns)], { type: "text/csv" }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = `${id}.csv`;
+  link.click();
+  URL.revokeObjectURL(url);
 }
 
 interface LaneProps {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { columnsOf, steps } from "./timelineData";
+import { columnsOf, csvOf, steps } from "./timelineData";
 
 describe("timelines", () => {
   it("turns points into columns and keeps gaps", () => {
@@ -22,5 +22,9 @@ describe("timelines", () => {
 
   it("counts what a counter gained, also when a new engine starts again", () => {
     expect(steps([7, 9, 9, 1])).toEqual([null, 2, 0, 1]);
+  });
+
+  it("leaves as text with a head, and with nothing where nothing is known", () => {
+    expect(csvOf({ at: [1, 3], running: [4, null] })).toBe("at,running\n1,4\n3,\n");
   });
 });

@@ -23,3 +23,10 @@ export function steps(counter: Series): Series {
     return value < before ? value : value - before;
   });
 }
+
+/** Columns as lines of text: a head of names, then a row per sample; what is not known stays empty. */
+export function csvOf(columns: Columns): string {
+  const names = ["at", ...Object.keys(columns).filter((name) => name !== "at")];
+  const rows = columns.at.map((_, index) => names.map((name) => columns[name]?.[index] ?? "").join(","));
+  return `${[names.join(","), ...rows].join("\n")}\n`;
+}

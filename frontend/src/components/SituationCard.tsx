@@ -24,8 +24,8 @@ export function SituationCard({
         <CellView cell={found.who} />
         <CellView cell={found.where} />
         <CellView cell={found.doing} mark={found.doing.link === "/migrations" ? "moving" : undefined} />
-        <div className="situation-cell">
-          <div className="caption">What you can do</div>
+        <div className="situation-cell has-actions">
+          <div className="caption wide">What you can do</div>
           {actions}
         </div>
         <CellView cell={found.proof} />
@@ -34,10 +34,16 @@ export function SituationCard({
   );
 }
 
+/** On a phone, in front of the line. */
+const SHORT: Record<string, string> = { "Who is hurt": "Hurt", "What Llumdeck is doing": "Doing" };
+
 function CellView({ cell, mark }: { cell: Cell; mark?: "moving" | undefined }) {
   return (
     <div className="situation-cell">
-      <div className="caption">{cell.title}</div>
+      <div className="caption">
+        <span className="title-long">{cell.title}</span>
+        <span className="title-short">{SHORT[cell.title] ?? cell.title}</span>
+      </div>
       <div className="situation-main">
         {mark && <Mark shape={mark} />} {cell.link ? <Link to={cell.link}>{cell.main}</Link> : cell.main}
       </div>

@@ -1,6 +1,7 @@
-import { useEffect, useRef } from "react";
+import { useMediaQuery } from "@mantine/hooks";
+import { useEffect, useRef, useState } from "react";
 import { FilterField, Picker, Segmented } from "../components/Choices";
-import { ClassMark } from "../components/ClassMark";
+import { Legend } from "../components/cluster/Legend";
 import { MapArcs } from "../components/cluster/MapArcs";
 import { type Detail, type Fill, MapCell } from "../components/cluster/MapCell";
 import { QueueCard } from "../components/cluster/QueueCard";
@@ -9,11 +10,10 @@ import { FleetList, FleetTable } from "../components/FleetTable";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
 import { useAnnouncement } from "../lib/announce";
-import { byRank, liveMoves, stateWord, totals } from "../lib/fleet";
+import { liveMoves, stateWord, totals, usedShare } from "../lib/fleet";
 import { count, percentNumber, plural } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
 import { waitingRequests } from "../lib/queue";
-import { tenantColor } from "../lib/tenants";
 import { useUrlState } from "../lib/urlState";
 import { useShown, useTopic } from "../live/context";
 import { useInstances } from "../live/pool";
@@ -48,6 +48,17 @@ export default function Cluster() {
   return <Known state={state} instances={instances} />;
 }
 
+/** In the URL: the panel was closed. */
+const NOBODY = "none";
+
+function fullestOf(instances: readonly Instance[]): string {
+  let best: Instance | null = null;
+  for (const item of instances) {
+    if (best === null || (usedShare(item) ?? 0) > (usedShare(best) ?? 0)) best = item;
+  }
+  return best?.id ?? "";
+}
+
 function Known({ state, instances }: { state: LiveState; instances: readonly Instance[] }) {
   const { screenNow: now } = useShown();
   const [view, setView] = useUrlState<"map" | "table">("view", "map");
@@ -57,7 +68,11 @@ function Known({ state, instances }: { state: LiveState; instances: readonly Ins
   const [size, setSize] = useUrlState<Size>("size", "capacity");
   const [highlight, setHighlight] = useUrlState<string>("tenant", "");
   const [arcs, setArcs] = useUrlState<"on" | "off">("moves", "on");
-  const [chosen, choose] = useUrlState<string>("selected", "");
+  const [asked, choose] = useUrlState<string>("selected", "");
+  const roomy = useMediaQuery("(min-width: 1101px)", true, { getInitialValueInEffect: false });
+  // Where to look first, found once: a panel that follows the load would jump under the pointer.
+  const [fullest] = useState(() => fullestOf(instances));
+  const chosen = asked || (roomy && view === "map" ? fullest : "");
   useTableKey(view, setView);
   const shown = instances.filter((item) =>
     `${item.id} ${item.host ?? ""} ${stateWord(item, now)} ${item.served_model}`.includes(text),
@@ -119,7 +134,7 @@ function Known({ state, instances }: { state: LiveState; instances: readonly Ins
           ) : view === "map" ? (
             <MapView
               {...{ state, shown, moves, now, group, fill, size, highlight, chosen }}
-              onSelect={(id) => choose(id === chosen ? "" : id)}
+              onSelect={(id) => choose(id === asked ? NOBODY : id)}
             />
           ) : (
             <TableView shown={shown} moves={moves} now={now} state={state} />
@@ -137,7 +152,7 @@ function Known({ state, instances }: { state: LiveState; instances: readonly Ins
             state={state}
             requests={state.residents.get(selected.id)?.requests}
             now={now}
-            onClose={() => choose("")}
+            onClose={() => choose(NOBODY)}
           />
         )}
       </div>
@@ -314,48 +329,6 @@ function TableView({
         </div>
       )}
     </section>
-  );
-}
-
-interface LegendProps {
-  state: LiveState;
-  highlight: string;
-  byTenant: boolean;
-  onHighlight: (tenant: string) => void;
-}
-
-const NAMED_TENANTS = 12;
-
-function Legend({ state, highlight, byTenant, onHighlight }: LegendProps) {
-  return (
-    <div className="legend map-legend">
-      {byTenant &&
-        state.tenants.slice(0, NAMED_TENANTS).map((slug) => (
-          <button
-            key={slug}
-            type="button"
-            className="legend-tenant"
-            aria-pressed={highlight === slug}
-            onClick={() => onHighlight(highlight === slug ? "" : slug)}
-          >
-            <span className="swatch" style={{ background: tenantColor(state.tenants, slug) }} /> {slug}
-          </button>
-        ))}
-      {byRank(state).map((row) => (
-        <span key={row.name}>
-          <ClassMark name={row.name} /> {row.name}
-        </span>
-      ))}
-      <span>
-        <span className="class-mark pattern-arriving" /> arriving
-      </span>
-      <span>
-        <span className="class-mark pattern-headroom" /> headroom
-      </span>
-      <span>
-        <span className="class-mark leaving-mark" /> leaving
-      </span>
-    </div>
   );
 }
 

@@ -7,6 +7,7 @@ import { Segmented } from "../components/Choices";
 import { ClassMark } from "../components/ClassMark";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { Mark } from "../components/Mark";
+import { Outcome } from "../components/request/FinishedTable";
 import { LifeBar } from "../components/request/LifeBar";
 import { MoveLens } from "../components/request/MoveLens";
 import { RequestActions } from "../components/request/RequestActions";
@@ -20,7 +21,6 @@ import { ruleWords, shortId } from "../lib/words";
 import { useShown } from "../live/context";
 import type { LiveState } from "../live/reducer";
 import type { Migration } from "../live/types";
-import { Outcome } from "./Requests";
 
 export default function RequestPage() {
   const { id = "" } = useParams();

@@ -1,27 +1,21 @@
 import { useEffect, useState } from "react";
 import { Link, useParams } from "react-router";
 import { post, remove } from "../api/client";
-import type { KeyRow, TenantRow } from "../api/shapes";
-import {
-  useBoosts,
-  useClasses,
-  useKeys,
-  useMembers,
-  useTenant,
-  useTenantLimits,
-  useUsage,
-} from "../api/tenants";
+import type { TenantRow } from "../api/shapes";
+import { useBoosts, useClasses, useMembers, useTenant, useUsage } from "../api/tenants";
 import { ActionButton } from "../components/ActionButton";
 import { Picker } from "../components/Choices";
 import { ClassMark } from "../components/ClassMark";
 import { useDialog } from "../components/dialogs/DialogProvider";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { FactList } from "../components/FactList";
-import { AddMember, EditLimits, NewBoost, NewKey, RotateKey } from "../components/tenants/forms";
+import { AddMember, NewBoost } from "../components/tenants/forms";
+import { Keys } from "../components/tenants/Keys";
+import { LimitsCard } from "../components/tenants/LimitsCard";
 import { OwnButton } from "../components/tenants/OwnButton";
 import { Served } from "../components/tenants/Served";
 import { UsageChart } from "../components/tenants/UsageChart";
-import { count, fixed, moment, plural } from "../lib/format";
+import { count, fixed, plural } from "../lib/format";
 import { useUrlState } from "../lib/urlState";
 import { useMe } from "../session";
 import { Boosts } from "./Tenants";
@@ -143,194 +137,6 @@ function Head({ tenant }: { tenant: TenantRow }) {
         </ActionButton>
       </div>
     </div>
-  );
-}
-
-function Keys({ slug }: { slug: string }) {
-  const open = useDialog();
-  const keys = useKeys(slug);
-  const rows = keys.data ?? [];
-  return (
-    <section className="card" aria-label="keys">
-      <div className="card-head">
-        <h2>Keys</h2>
-        <span className="t3">
-          {keys.data ? `${count(rows.filter((row) => row.valid).length)} valid` : ""}
-        </span>
-        <span className="aside">
-          <OwnButton
-            className="small"
-            onClick={() =>
-              open({ kind: "form", content: (close) => <NewKey tenant={slug} onClose={close} /> })
-            }
-          >
-            Make a key…
-          </OwnButton>
-        </span>
-      </div>
-      <ProblemNote error={keys.error} />
-      {rows.length === 0 ? (
-        <p className="empty">No key yet: without one nobody can send requests for {slug}.</p>
-      ) : (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Key</th>
-                <th>What for</th>
-                <th>May</th>
-                <th>Last used</th>
-                <th>Expires</th>
-                <th>
-                  <span className="visually-hidden">Action</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row) => (
-                <KeyLine key={row.id} row={row} />
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
-    </section>
-  );
-}
-
-function KeyLine({ row }: { row: KeyRow }) {
-  const open = useDialog();
-  const now = Date.now() / 1000;
-  const at = (text: string | null | undefined) => (text ? moment(Date.parse(text) / 1000, now) : null);
-  return (
-    <tr className={row.valid ? "" : "t3"}>
-      <td className="mono nowrap">{row.prefix}…</td>
-      <td>{row.name}</td>
-      <td className="t2 detail">
-        {row.scopes.join(", ")}
-        {row.networks.length > 0 && ` from ${row.networks.join(", ")}`}
-      </td>
-      <td className="t2 nowrap" title={row.last_used_from ?? undefined}>
-        {at(row.last_used_at) ?? "never"}
-      </td>
-      <td className="t2 nowrap">
-        {row.revoked_at ? `revoked ${at(row.revoked_at)}` : (at(row.expires_at) ?? "never")}
-      </td>
-      <td className="num nowrap">
-        {row.valid && (
-          <>
-            <OwnButton
-              className="small quiet"
-              onClick={() =>
-                open({ kind: "form", content: (close) => <RotateKey row={row} onClose={close} /> })
-              }
-            >
-              Rotate…
-            </OwnButton>
-            <OwnButton
-              className="small quiet danger"
-              onClick={() =>
-                open({
-                  kind: "confirm",
-                  title: `Revoke ${row.prefix}…?`,
-                  text: `"${row.name}" is refused everywhere within 5 s. Its streams that run now end normally. This cannot be undone.`,
-                  verb: "Revoke the key",
-                  danger: true,
-                  run: (reason) =>
-                    post(`tenants/${row.tenant}/keys/${row.id}/revoke`, { change_reason: reason }),
-                  done: `${row.prefix}… is revoked.`,
-                  touches: ["tenants"],
-                })
-              }
-            >
-              Revoke…
-            </OwnButton>
-          </>
-        )}
-      </td>
-    </tr>
-  );
-}
-
-function LimitsCard({ slug }: { slug: string }) {
-  const open = useDialog();
-  const limits = useTenantLimits(slug);
-  const classes = useClasses();
-  const rows = limits.data ?? [];
-  const names = (classes.data ?? []).map((row) => row.name);
-  const edit = (row?: (typeof rows)[number]) =>
-    open({
-      kind: "form",
-      content: (close) => <EditLimits tenant={slug} row={row} classes={names} onClose={close} />,
-    });
-  return (
-    <section className="card" aria-label="limits">
-      <div className="card-head">
-        <h2>Limits</h2>
-        <span className="aside">
-          <OwnButton className="small" onClick={() => edit()}>
-            Set limits…
-          </OwnButton>
-        </span>
-      </div>
-      <ProblemNote error={limits.error} />
-      {rows.length === 0 ? (
-        <p className="empty">
-          No limit: {slug} may use what the fleet has, and shares fairly with the others of its class.
-        </p>
-      ) : (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Of</th>
-                <th className="num">Requests / min</th>
-                <th className="num">Tokens / min</th>
-                <th className="num">Concurrent</th>
-                <th className="num">Queued</th>
-                <th className="num">Wait, s</th>
-                <th>
-                  <span className="visually-hidden">Action</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row) => (
-                <tr key={row.id}>
-                  <td>{row.subject}</td>
-                  <td className="num">{count(row.requests_per_minute)}</td>
-                  <td className="num">{count(row.tokens_per_minute)}</td>
-                  <td className="num">{count(row.concurrent_requests)}</td>
-                  <td className="num">{count(row.queued_requests)}</td>
-                  <td className="num">{count(row.queue_seconds)}</td>
-                  <td className="num nowrap">
-                    <OwnButton className="small quiet" onClick={() => edit(row)}>
-                      Change…
-                    </OwnButton>
-                    <OwnButton
-                      className="small quiet"
-                      onClick={() =>
-                        open({
-                          kind: "confirm",
-                          title: `Lift the limits of ${row.subject}?`,
-                          text: "It may use what the fleet has, within the limits that remain.",
-                          verb: "Lift them",
-                          run: () => remove(`tenants/${slug}/limits/${row.id}`),
-                          done: "The limits are lifted.",
-                          touches: ["tenants"],
-                        })
-                      }
-                    >
-                      Lift…
-                    </OwnButton>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
-    </section>
   );
 }
 

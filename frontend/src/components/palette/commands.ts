@@ -31,7 +31,14 @@ const SHOWN = 12;
 
 export function commandsFor(text: string, known: Known): Command[] {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  const all = [...goes(), ...onInstances(known), ...onTenants(known), ...screen(), ...lookUp(text.trim())];
+  const all = [
+    ...goes(),
+    ...onInstances(known),
+    ...onTenants(known),
+    ...inner(),
+    ...screen(),
+    ...lookUp(text.trim()),
+  ];
   return all
     .filter((command) => known.mayAct || !command.acts)
     .filter((command) => words.every((word) => command.words.toLowerCase().includes(word)))
@@ -46,6 +53,22 @@ function goes(): Command[] {
     deed: { kind: "go", to: place.to },
     acts: false,
   }));
+}
+
+/** Pages behind tabs, by what one looks for. */
+const INNER: readonly (readonly [string, string])[] = [
+  ["/scheduling/policy", "Go to the policy"],
+  ["/scheduling/versions", "Go to versions of the policy, roll back"],
+  ["/scheduling/what-if", "Go to what if: compare two policies"],
+  ["/scheduling/autoscaling", "Go to autoscaling"],
+  ["/requests?view=finished", "Go to finished requests"],
+  ["/migrations?by=pair", "Go to migrations by pair"],
+  ["/settings/people", "Go to people"],
+  ["/settings/rules", "Go to alert rules and webhooks"],
+];
+
+function inner(): Command[] {
+  return INNER.map(([to, words]) => command(`go${to}`, words, "page", { kind: "go", to }));
 }
 
 function onInstances({ instances }: Known): Command[] {

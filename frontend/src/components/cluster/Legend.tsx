@@ -1,0 +1,47 @@
+import { byRank } from "../../lib/fleet";
+import { tenantColor } from "../../lib/tenants";
+import type { LiveState } from "../../live/reducer";
+import { ClassMark } from "../ClassMark";
+
+interface LegendProps {
+  state: LiveState;
+  highlight: string;
+  byTenant: boolean;
+  onHighlight: (tenant: string) => void;
+}
+
+const NAMED_TENANTS = 12;
+
+/** Colours are tenants, patterns are classes; a name lights its tenant everywhere. */
+export function Legend({ state, highlight, byTenant, onHighlight }: LegendProps) {
+  return (
+    <div className="legend map-legend">
+      {byTenant &&
+        state.tenants.slice(0, NAMED_TENANTS).map((slug) => (
+          <button
+            key={slug}
+            type="button"
+            className="legend-tenant"
+            aria-pressed={highlight === slug}
+            onClick={() => onHighlight(highlight === slug ? "" : slug)}
+          >
+            <span className="swatch" style={{ background: tenantColor(state.tenants, slug) }} /> {slug}
+          </button>
+        ))}
+      {byRank(state).map((row) => (
+        <span key={row.name}>
+          <ClassMark name={row.name} /> {row.name}
+        </span>
+      ))}
+      <span>
+        <span className="class-mark pattern-arriving" /> arriving
+      </span>
+      <span>
+        <span className="class-mark pattern-headroom" /> headroom
+      </span>
+      <span>
+        <span className="class-mark leaving-mark" /> leaving
+      </span>
+    </div>
+  );
+}
