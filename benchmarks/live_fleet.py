@@ -386,7 +386,7 @@ class LiveFleet:
         process, front = await self._start_gateway(run)
         try:
             async with asyncio.timeout(START_LIMIT_S):
-                while len(process.gateway.links.usable()) < len(self.names):  # noqa: ASYNC110
+                while not self._is_ready(process.gateway):  # noqa: ASYNC110 - once a run
                     await asyncio.sleep(0.05)
             if run.skew_s:
                 widen.start()
@@ -395,9 +395,13 @@ class LiveFleet:
         finally:
             await process.stop()
 
+    def _is_ready(self, gateway: Any) -> bool:
+        """Linked to all, and told of policy and classes."""
+        return len(gateway.links.usable()) == len(self.names) and bool(gateway.router.classes)
+
     async def _start_gateway(self, run: Run) -> tuple[Any, Front]:
         from controlplane.gateway.fleet_view import StatusFeed
-        from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules, _class_rules
+        from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
         from controlplane.gateway.reporting import StatusPublisher
         from controlplane.scheduling.config import SchedulingConfig
         from engine_agents.vllm_engine.frontend_port import FrontHalfConfig
@@ -423,7 +427,6 @@ class LiveFleet:
         )
         await process.start()
         assert process.gateway is not None
-        process.gateway.router.reconfigure(rules.config, _class_rules(run.terms))
         return process, front
 
     # ---------------------------------------------------------------- rows
