@@ -24,10 +24,12 @@ ALMOST_DONE = (180, 210)
 def test_case_12_a_destination_without_blocks(stage: Stage, matrix, seed: int) -> None:
     with stage.trial(matrix, 12, "destination out of blocks", seed) as scene:
         scene.somewhere()
-        scene.agent("destination").ask("squeeze")
+        destination = scene.agent("destination")
         scene.struck()
-        outcome = scene.move_until_ended(lambda one: "refused" in one.reason, "a refusal")
-        scene.agent("destination").ask("release")
+        outcome = scene.move_until_ended(
+            lambda one: "refused" in one.reason, "a refusal", prepare=lambda _: destination.ask("squeeze")
+        )
+        destination.ask("release")
         assert outcome.state == "aborted", outcome
         scene.trial.note(refused=1)
 
