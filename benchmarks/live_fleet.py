@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,206 +20,19 @@ from typing import Any, Self
 
 import msgspec
 import redis
-import zmq
-import zmq.asyncio
 
+from benchmarks.live_agents import DoorAgents, run_agents
+from benchmarks.live_requests import Front, Request, Timing, drive, percentile
 from benchmarks.tick import _set_up_django as set_up_django
 from benchmarks.tick import _start_redis as start_redis
 from engine_agents.config import AgentConfig
-from engine_agents.engines.paced_wire import PacedOutput, decode_outputs, encode_request
-from engine_agents.messages import InstanceStatus, MigrateOut, MigrateOutAnswer, encode
+from engine_agents.messages import InstanceStatus
 
 POOL, MODEL = "bench", "bench"
 PROCESSES = 2
 """Of paced agents; a real one has a process of its own."""
 START_LIMIT_S = 300.0
-DRAIN_LIMIT_S = 120.0
 LABELS = {"paced": "simulated engines on the wall clock", "vllm": "real vLLM engines"}
-
-
-# ---------------------------------------------------------------- agents
-
-
-def run_agents(configs: Sequence[AgentConfig], door: str) -> None:
-    """Serve in this process until told to stop; commands of the loop come by ``door``."""
-    from engine_agents.actor import load_engine
-    from engine_agents.serve import AgentServer
-
-    async def serve() -> None:
-        servers = {each.instance_id: AgentServer(each, load_engine(each)) for each in configs}
-        for server in servers.values():
-            await server.start()
-        with zmq.asyncio.Context() as context, context.socket(zmq.REP) as socket:
-            socket.bind(f"ipc://{door}")
-            while True:
-                name, what, *arguments = msgspec.msgpack.decode(await socket.recv())
-                if what == "stop":
-                    await socket.send(b"")
-                    break
-                await socket.send(await answer(servers[name], what, arguments))
-        for server in servers.values():
-            await server.stop()
-
-    async def answer(server: AgentServer, what: str, arguments: list[Any]) -> bytes:
-        if what == "set_accepting":
-            return msgspec.msgpack.encode(server.set_accepting(*arguments))
-        return encode(await server.migrate_out(msgspec.msgpack.decode(arguments[0], type=MigrateOut)))
-
-    asyncio.run(serve())
-
-
-class DoorAgents:
-    """The loop's way to the agents, as :class:`controlplane.fleet.agents.AgentClient` asks, without Ray."""
-
-    def __init__(self, doors: Mapping[str, str]) -> None:
-        self._doors = doors
-        self._context = zmq.Context()
-
-    def migrate_out(self, commands: Sequence[Any], *, timeout_s: float) -> list[MigrateOutAnswer]:
-        return [
-            self._decoded(self._ask(each.source_id, timeout_s, "migrate_out", encode(each.message)))
-            for each in commands
-        ]
-
-    def set_accepting(
-        self, wishes: Mapping[str, bool], *, lease_epoch: int, timeout_s: float
-    ) -> dict[str, str]:
-        asked = {
-            name: self._ask(name, timeout_s, "set_accepting", wish, lease_epoch)
-            for name, wish in wishes.items()
-        }
-        return {name: "unreachable" for name, answer in asked.items() if answer is None}
-
-    def requests(self, instance_ids: Sequence[str], *, timeout_s: float) -> dict[str, list[Any]]:
-        return {}
-
-    def stop_all(self) -> None:
-        """One word per process."""
-        for name in {door: name for name, door in self._doors.items()}.values():
-            self._ask(name, 30.0, "stop")
-
-    def _decoded(self, answer: bytes | None) -> MigrateOutAnswer:
-        if answer is None:
-            return MigrateOutAnswer(accepted=False, reason="unreachable: does not answer")
-        return msgspec.msgpack.decode(answer, type=MigrateOutAnswer)
-
-    def _ask(self, name: str, limit_s: float, *words: Any) -> bytes | None:
-        with self._context.socket(zmq.REQ) as socket:
-            socket.linger = 0
-            socket.connect(f"ipc://{self._doors[name]}")
-            socket.send(msgspec.msgpack.encode([name, *words]))
-            return socket.recv() if socket.poll(int(1e3 * limit_s)) else None
-
-
-# ---------------------------------------------------------------- requests
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """``group`` is the benchmark's own word for it, ``slo_class`` what the fleet is told."""
-
-    at_s: float
-    prompt_tokens: int
-    output_tokens: int
-    slo_class: str = "standard"
-    group: str = ""
-
-
-@dataclass(slots=True)
-class Timing:
-    """Of one request; times are monotonic, and it arrives when the workload says so."""
-
-    request: Request
-    arrived_s: float
-    sent_s: float
-    first_s: float = 0.0
-    finished_s: float = 0.0
-    failed: bool = False
-
-    @property
-    def served(self) -> bool:
-        return bool(self.finished_s) and not self.failed
-
-    @property
-    def ttft_ms(self) -> float:
-        return 1e3 * (self.first_s - self.arrived_s)
-
-    @property
-    def end_to_end_ms(self) -> float:
-        return 1e3 * (self.finished_s - self.arrived_s)
-
-
-class Front:
-    """The front half without HTTP and tokenizer: requests are tokens, answers are times."""
-
-    app: Any = None
-    engine_version = ""
-    max_model_len = 1024
-
-    def __init__(self, version: str) -> None:
-        self.engine_version = version
-        self.timings: dict[str, Timing] = {}
-        self.open = 0
-
-    def decode(self, payload: bytes) -> Sequence[Any]:
-        return decode_outputs(payload).outputs
-
-    def deliver(self, outputs: Sequence[Any]) -> None:
-        now_s = time.monotonic()
-        for output in outputs:
-            timing = self.timings.get(output.request_id)
-            if timing is None or timing.finished_s:
-                continue
-            timing.first_s = timing.first_s or now_s
-            if output.finish_reason is not None:
-                timing.finished_s = now_s
-                self.open -= 1
-
-    def fail(self, request_id: str, status: int, message: str) -> None:
-        timing = self.timings[request_id]
-        timing.failed, timing.finished_s = True, time.monotonic()
-        self.open -= 1
-
-    def trim(self, output: Any, skip: int) -> Any:
-        return msgspec.structs.replace(output, new_token_ids=output.new_token_ids[skip:])
-
-    def tokens_only(self, request_id: str, token_ids: list[int]) -> Any:
-        return PacedOutput(request_id, token_ids)
-
-    def continued(self, output: Any) -> Any:
-        return msgspec.structs.replace(output, finish_reason=None)
-
-    def close(self) -> None:
-        pass
-
-
-async def drive(process: Any, front: Front, requests: Sequence[Request], terms: Any, seed: int) -> None:
-    """An open loop: each request goes out when its time comes, however slow the answers are."""
-    from controlplane.gateway.admission import Caller
-    from controlplane.gateway.live_requests import Call, current_call
-    from controlplane.tenancy.types import KeyIdentity
-    from engine_agents.vllm_engine.frontend_port import NewRequest
-
-    identities = {name: KeyIdentity(1, "bench", 1, "bench", name, (name,), terms) for name in terms}
-    dice, began_s = random.Random(seed), time.monotonic() + 0.2
-    for number, each in enumerate(requests):
-        arrived_s = began_s + each.at_s
-        await asyncio.sleep(max(0.0, arrived_s - time.monotonic()))
-        name = f"{process.incarnation}-{number}"
-        tokens = [dice.randrange(3, 250) for _ in range(each.prompt_tokens)]
-        sent_s = time.monotonic()
-        front.timings[name] = Timing(each, arrived_s, sent_s)
-        front.open += 1
-        caller = Caller(identities[each.slo_class], "", each.slo_class, terms[each.slo_class].rank)
-        current_call.set(Call(name, caller, sent_s, datetime.now(UTC)))
-        body = encode_request(name, tokens, max_tokens=each.output_tokens, temperature=0.0)
-        process.gateway.add(NewRequest(name, body, each.prompt_tokens, each.output_tokens, True))
-    deadline_s = time.monotonic() + DRAIN_LIMIT_S
-    while front.open and time.monotonic() < deadline_s:  # noqa: ASYNC110 - once a run
-        await asyncio.sleep(0.05)
-
-
-# ---------------------------------------------------------------- the fleet
 
 
 @dataclass(frozen=True)
@@ -462,10 +274,3 @@ class LiveFleet:
         moves = RequestMigration.objects.filter(state="done").count()
         RequestMigration.objects.all().delete()
         return moves
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """By interpolation, to a tenth; of nothing it is not a number."""
-    import numpy as np
-
-    return round(float(np.percentile(values, share)), 1) if values else float("nan")

@@ -31,7 +31,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_fleet import LABELS, Engines, LiveFleet, Request, Run, Served, Timing, percentile
+from benchmarks.live_fleet import LABELS, Engines, LiveFleet, Run, Served
+from benchmarks.live_requests import Request, Timing, percentile
 
 HIGH, REST = "interactive", "standard"
 HIGH_SHARE = 0.1

@@ -23,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_fleet import LABELS, Engines, LiveFleet, Request, Run, Served, percentile
+from benchmarks.live_fleet import LABELS, Engines, LiveFleet, Run, Served
+from benchmarks.live_requests import Request, percentile
 
 ENGINE_ARGS: Mapping[str, Mapping[str, Any]] = {
     "paced": {"base_step_ms": 30.0, "max_num_seqs": 256},
