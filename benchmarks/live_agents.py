@@ -1,4 +1,4 @@
-"""Agents of ``benchmarks.live_fleet`` in processes of their own; the loop reaches them by a socket, not by Ray."""
+"""Agents of ``benchmarks.live_fleet`` in processes of their own; the loop asks them by sockets, not Ray."""
 
 from __future__ import annotations
 
