@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
@@ -34,7 +34,7 @@ from controlplane.rebalancing.commands import Answered, Commander
 from controlplane.rebalancing.degradations import Degradations
 from controlplane.rebalancing.lease import Lease
 from controlplane.rebalancing.memory import Memory, Sighting
-from controlplane.rebalancing.sight import Eyes, Sight
+from controlplane.rebalancing.sight import Eyes, Sight, of_registered, tell_unreadable
 from controlplane.rebalancing.types import LoopStatus, PoolPolicy, Round
 from controlplane.rebalancing.view import Inline, View, ViewReader, be_impatient_with_the_database
 from controlplane.scheduling.policies import PlanState
@@ -221,20 +221,12 @@ class RebalancingLoop:
         return self._eyes.see(answers, now_s=now_s, wall_s=wall_s)
 
     def _of_registered(self, sight: Sight, now: datetime) -> Sight:
-        """Without the reports of whom no row knows: nobody is sent there and nothing is believed."""
-        known = self._view.wanted.accepting
+        wall_s, stale_s = now.timestamp(), self.settings.limits.stale_s
+        tell_unreadable(self._eyes.reader.undecodable, self.degraded, wall_s=wall_s)
         if not self._view.policies:
             return sight  # No pool, or the database was never read: nothing is decided anyway.
-        strangers = [item for item in sight.seen if item.status.instance_id not in known]
-        fresh = [item for item in strangers if item.age_s <= self.settings.limits.stale_s]
-        if fresh:
-            names = ", ".join(item.status.instance_id[:63] for item in fresh[:5])
-            self.degraded.failed("strangers", f"{len(fresh)} report: {names}", wall_s=now.timestamp())
-        else:
-            self.degraded.works("strangers")
-        if not strangers:
-            return sight
-        return replace(sight, seen=[item for item in sight.seen if item.status.instance_id in known])
+        known = self._view.wanted.accepting
+        return of_registered(sight, known, self.degraded, stale_s=stale_s, wall_s=wall_s)
 
     def _keep_up_epoch(self, seen: Sequence[SeenStatus], now: datetime) -> None:
         """While the lease is ours a higher epoch out there is an old one that the row forgot."""

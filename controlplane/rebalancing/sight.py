@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from controlplane import redis_client
@@ -16,8 +16,12 @@ from controlplane.fleet.live_status import (
     decode_gateways,
 )
 from controlplane.rebalancing import outcomes
+from controlplane.rebalancing.degradations import Degradations
 from controlplane.rebalancing.outcomes import OutcomeBatch
 from engine_agents.messages import GatewayStatus
+
+NAMED = 5
+"""Of many that are alike, so many are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +69,28 @@ class Eyes:
         batch = outcomes.parse(answer, cursor=cast(str, self.cursor))
         self.cursor = batch.cursor
         return batch
+
+
+def of_registered(
+    sight: Sight, known: Container[str], degraded: Degradations, *, stale_s: float, wall_s: float
+) -> Sight:
+    """Without the reports of whom no row knows: nobody is sent there and nothing is believed."""
+    strangers = [item for item in sight.seen if item.status.instance_id not in known]
+    fresh = [item.status.instance_id for item in strangers if item.age_s <= stale_s]
+    _tell("strangers", f"{len(fresh)} report", fresh, degraded, wall_s)
+    if not strangers:
+        return sight
+    return replace(sight, seen=[item for item in sight.seen if item.status.instance_id in known])
+
+
+def tell_unreadable(names: Sequence[str], degraded: Degradations, *, wall_s: float) -> None:
+    """Who wrote what no agent of ours would write: its last good report grows old."""
+    _tell("reports", f"{len(names)} cannot be read", names, degraded, wall_s)
+
+
+def _tell(part: str, what: str, names: Sequence[str], degraded: Degradations, wall_s: float) -> None:
+    if names:
+        listed = ", ".join(name[:63] for name in names[:NAMED])
+        degraded.failed(part, f"{what}: {listed}", wall_s=wall_s)
+    else:
+        degraded.works(part)

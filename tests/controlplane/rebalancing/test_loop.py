@@ -92,6 +92,19 @@ def test_nothing_is_sent_to_an_agent_that_is_not_registered_and_nothing_it_says_
     fleet_of_two.hdel("llumdeck:status", "chat-9")
 
 
+def test_a_report_that_cannot_be_one_is_told_and_the_last_good_one_counts(fleet_of_two, agents):
+    loop = leader(agents)
+    tick(loop)
+    builders.report(fleet_of_two, builders.status("chat-2", seq=9, peer_endpoint="tcp://169.254.169.254:80"))
+    tick(loop, after_s=0.4)
+    (told,) = [each for each in reported().degraded if each.part == "reports"]
+    assert "chat-2" in told.reason
+    assert all("169.254" not in move.message.destination_peer_endpoint for move in agents.moves)
+    builders.report(fleet_of_two, builders.status("chat-2", seq=10))
+    tick(loop, after_s=0.6)
+    assert not reported().degraded
+
+
 def test_a_round_that_decides_nothing_is_not_stored(live_redis, chat_pool, agents):
     builders.instance(of=chat_pool)
     builders.report(live_redis, builders.status("chat-1"))
