@@ -15,6 +15,7 @@ import ipaddress
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import zmq
 import zmq.asyncio
@@ -47,12 +48,12 @@ class LinkKeys:
     def __repr__(self) -> str:
         return f"LinkKeys(public_key={self.public_key!r})"
 
-    def listen(self, socket: zmq.asyncio.Socket) -> None:
+    def listen(self, socket: zmq.Socket[Any]) -> None:
         """Before ``bind``: let in only who is known."""
         socket.curve_server = True
         socket.curve_secretkey, socket.curve_publickey = self.secret_key, self.public_key
 
-    def speak(self, socket: zmq.asyncio.Socket) -> None:
+    def speak(self, socket: zmq.Socket[Any]) -> None:
         """Before ``connect``: say who we are and insist on an agent of this fleet."""
         socket.curve_serverkey = self.agents_key
         socket.curve_secretkey, socket.curve_publickey = self.secret_key, self.public_key
