@@ -268,8 +268,13 @@ def policy_diff(context: click.Context, file: Path, pool: str | None) -> None:
 @POOL
 @REASON
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--for", "for_s", type=click.IntRange(60, 86_400), help="So many seconds, then the one before comes back."
+)
 @click.pass_context
-def policy_apply(context: click.Context, file: Path, pool: str | None, reason: str, yes: bool) -> None:
+def policy_apply(
+    context: click.Context, file: Path, pool: str | None, reason: str, yes: bool, for_s: int | None
+) -> None:
     """Make FILE the active policy, after showing what changes."""
     api = _api(context)
     draft, active = _draft(api, file, pool)
@@ -286,10 +291,10 @@ def policy_apply(context: click.Context, file: Path, pool: str | None, reason: s
         body["pool"] = pool
     row = _run(lambda: api.post("policies", body))
     tag = _run(lambda: api.etag(f"policies/{row['id']}"))
-    active_now = _run(lambda: api.post(f"policies/{row['id']}/activate", {"change_reason": reason}, etag=tag))
-    show(
-        [active_now], [(name, field(name)) for name in ("pool", "version", "active")], as_json=_json(context)
-    )
+    wish = {"change_reason": reason, "for_s": for_s}
+    active_now = _run(lambda: api.post(f"policies/{row['id']}/activate", wish, etag=tag))
+    columns = ("pool", "version", "active", "active_until")
+    show([active_now], [(name, field(name)) for name in columns], as_json=_json(context))
 
 
 @policy.command("show")

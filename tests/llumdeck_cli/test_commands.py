@@ -84,6 +84,16 @@ def test_a_policy_is_compared_and_applied_from_a_file(run, tmp_path):
     assert run("policy", "diff", str(shown)).exit_code == 0
 
 
+def test_a_policy_can_be_applied_for_a_time(run, tmp_path):
+    file = tmp_path / "policy.yaml"
+    file.write_text("policy: llumnix\n")
+    assert run("policy", "apply", str(file), "--yes", "--for", "5").exit_code == 2
+    applied = run("--json", "policy", "apply", str(file), "--yes", "--for", "600")
+    assert applied.exit_code == 0, applied.output
+    row = PolicyVersion.objects.get(active=True)
+    assert round((row.active_until - row.activated_at).total_seconds()) == 600
+
+
 def test_a_bad_policy_names_the_field(run, tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text("policy: nonsense\n")
