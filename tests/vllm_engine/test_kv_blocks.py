@@ -95,6 +95,7 @@ def test_layout_tells_types_and_shapes_apart():
 def test_blocks_of_a_cuda_cache_come_and_go_by_way_of_the_host(dtype):
     source = layers("cuda", dtype)
     destination = [torch.zeros_like(layer) for layer in source]
+    torch.cuda.synchronize()  # copies have a stream of their own
     data = BlockStore(source, BLOCKS).gather([7, 2])
     BlockStore(destination, BLOCKS).scatter([0, 1], data)
 
