@@ -102,7 +102,8 @@ async def stays(world: Fleet, reason: str, **sampling: Any) -> MigrationOutcome:
     return outcome
 
 
-async def begin(world: Fleet, max_tokens: int = 300, **sampling: Any) -> str:
+async def begin(world: Fleet, max_tokens: int = 600, **sampling: Any) -> str:
+    """Request ``r``, long enough to be there still when a busy machine gets round to moving it."""
     name = await world.gateway.add("a", "r", PROMPT, max_tokens=max_tokens, **sampling)
     await world.gateway.until_tokens("r", 10)
     return name

@@ -76,9 +76,9 @@ async def test_long_contexts_go_in_several_chunks_and_stages_while_decoding_goes
 
 
 async def test_there_and_back_and_on_again():
-    expected = undisturbed("r", 900, PROMPT, **SEEDED)
+    expected = undisturbed("r", 1500, PROMPT, **SEEDED)
     async with fleet() as world:
-        await world.gateway.add("a", "r", PROMPT, max_tokens=900, **SEEDED)
+        await world.gateway.add("a", "r", PROMPT, max_tokens=1500, **SEEDED)
         here, there = world.source, world.destination
         for number in range(4):
             await world.gateway.until_tokens("r", 60 * (number + 1))
@@ -99,7 +99,7 @@ async def test_both_directions_at_once_and_several_requests():
     async with fleet(migration_slots=8) as world:
         for index, name in enumerate(names):
             await world.gateway.add(
-                "ab"[index % 2], name, PROMPT[: 20 + 15 * index], max_tokens=500, **SEEDED
+                "ab"[index % 2], name, PROMPT[: 20 + 15 * index], max_tokens=900, **SEEDED
             )
         for name in names:
             await world.gateway.until_tokens(name, 5)
@@ -113,7 +113,7 @@ async def test_both_directions_at_once_and_several_requests():
         assert list(ends.values()) == ["done"] * 8
         assert not world.gateway.duplicates
         for index, name in enumerate(names):
-            expected = undisturbed(name, 500, PROMPT[: 20 + 15 * index], **SEEDED)
+            expected = undisturbed(name, 900, PROMPT[: 20 + 15 * index], **SEEDED)
             assert world.gateway.text(name) == expected
         await world.all_back()
 
@@ -151,7 +151,7 @@ async def test_a_waiting_request_moves_by_its_tokens_and_starts_where_there_is_r
 async def test_a_drain_takes_those_that_wait_along_even_where_they_must_wait_again():
     full = {"engine_args": {"max_num_seqs": 1}}
     async with fleet(source=full, migration_slots=4) as world:
-        await begin(world, max_tokens=300)
+        await begin(world, max_tokens=900)
         await world.gateway.add("a", "w", PROMPT, max_tokens=50)
         await eventually(lambda: world.source.engine.load().waiting == 1, "it to wait")
         answer = await world.source.migrate_out(command(world.destination, rule="drain", max_requests=4))
@@ -159,7 +159,7 @@ async def test_a_drain_takes_those_that_wait_along_even_where_they_must_wait_aga
         await eventually(lambda: idle(world.source), "the source to be empty")
         await world.gateway.until_finished("r", "w")
         assert world.gateway.text("w") == undisturbed("w", 50, PROMPT)
-        assert world.gateway.text("r") == undisturbed("r", 300, PROMPT)
+        assert world.gateway.text("r") == undisturbed("r", 900, PROMPT)
         await world.all_back()
 
 
@@ -167,7 +167,7 @@ async def test_a_drain_takes_those_that_wait_along_even_where_they_must_wait_aga
 async def test_one_that_is_preempted_in_the_middle_of_a_stage_goes_on_there(again):
     """Its pinned blocks are copied all the same; what was not copied is computed again."""
     async with fleet() as world:
-        await begin(world, max_tokens=300, **SEEDED)
+        await begin(world, max_tokens=700, **SEEDED)
         engine = paced(world.source)
         read, batch = engine.read, engine._batch
         admit = batch._admit
@@ -191,7 +191,7 @@ async def test_one_that_is_preempted_in_the_middle_of_a_stage_goes_on_there(agai
         assert outcome.state == "done", outcome
         assert outcome.stages[0].blocks > 0
         assert world.gateway.preempted == ["r#1"]
-        assert world.gateway.text("r") == undisturbed("r", 300, PROMPT, **SEEDED)
+        assert world.gateway.text("r") == undisturbed("r", 700, PROMPT, **SEEDED)
         assert not world.gateway.duplicates
         await world.all_back()
 
