@@ -55,7 +55,7 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
               <td className="num">{count(blocksOf(move))}</td>
               <td className="num t2">{count(splitStages(move).copies.length)}</td>
               <td className="num strong">{duration(move.downtime_ms)}</td>
-              <td className="nowrap">
+              <td>
                 <OutcomeWords move={move} />
               </td>
               <td className="t2 reason" title={move.why}>

@@ -17,7 +17,6 @@ export function Pairs({ pairs, chosen, onChoose }: PairsProps) {
           <tr>
             <th>From → to</th>
             <th className="num">Moves</th>
-            <th className="num">Stopped</th>
             <th className="num">p50</th>
             <th className="num">p99</th>
           </tr>
@@ -41,8 +40,10 @@ export function Pairs({ pairs, chosen, onChoose }: PairsProps) {
                     <span className="is-stopped" style={{ width: `${(pair.stopped / most) * 100}%` }} />
                   </span>
                 </td>
-                <td className="num strong">{count(pair.total)}</td>
-                <td className="num t2">{count(pair.stopped)}</td>
+                <td className="num">
+                  <b>{count(pair.total)}</b>
+                  {pair.stopped > 0 && <span className="caption block">{count(pair.stopped)} stopped</span>}
+                </td>
                 <td className="num">{duration(pair.downtime_p50_ms)}</td>
                 <td className="num">{duration(pair.downtime_p99_ms)}</td>
               </tr>

@@ -36,6 +36,7 @@ function Picture({ move, lens }: { move: Migration; lens: NonNullable<ReturnType
   const frozen = lens.stages.find((stage) => stage.final);
   const sourceUntil = frozen?.from ?? lens.to;
   const rows = lens.stages.filter((stage) => !stage.final);
+  const crowded = frozen !== undefined && x(frozen.to) > WIDTH - 130;
   const foot = 34 + rows.length * ROW;
   const height = foot + 52;
   return (
@@ -64,10 +65,11 @@ function Picture({ move, lens }: { move: Migration; lens: NonNullable<ReturnType
             opacity={0.85}
           />
           <text
-            x={Math.min(WIDTH - 4, x(frozen.to) + 8)}
-            y={foot + 2}
+            // Beside the bar where there is room, else above it.
+            x={crowded ? x(frozen.to) : x(frozen.to) + 8}
+            y={crowded ? 10 : foot + 2}
             className="svg-caption"
-            textAnchor={x(frozen.to) > WIDTH - 130 ? "end" : "start"}
+            textAnchor={crowded ? "end" : "start"}
           >
             freeze, hand over <tspan className="svg-label">{duration(move.downtime_ms)}</tspan>
           </text>

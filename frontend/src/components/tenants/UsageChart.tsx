@@ -1,7 +1,7 @@
 import type { UsageRow } from "../../api/shapes";
 import { count, plural } from "../../lib/format";
 
-const [WIDTH, HEIGHT, FOOT] = [640, 130, 18];
+const [WIDTH, HEIGHT] = [640, 110];
 
 interface Day {
   day: string;
@@ -15,49 +15,43 @@ export function UsageChart({ rows, days }: { rows: readonly UsageRow[]; days: nu
   const bars = byDay(rows, days);
   const most = Math.max(1, ...bars.map((bar) => bar.prompt + bar.output));
   const step = WIDTH / bars.length;
-  const y = (tokens: number) => (tokens / most) * (HEIGHT - FOOT - 14);
+  const y = (tokens: number) => (tokens / most) * (HEIGHT - 2);
   const total = bars.reduce((sum, bar) => sum + bar.prompt + bar.output, 0);
   return (
     <figure className="usage-chart">
+      <div className="caption">{count(most)} tokens</div>
       <svg
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        preserveAspectRatio="none"
+        height={HEIGHT}
         role="img"
         aria-label={`${count(total)} tokens in ${plural(days, "day")}`}
       >
-        <text x={0} y={10} className="svg-caption">
-          {count(most)} tokens
-        </text>
         {bars.map((bar, index) => (
           <g key={bar.day}>
             <title>{`${bar.day}: ${count(bar.requests)} requests, ${count(bar.prompt)} tokens in, ${count(bar.output)} out`}</title>
             <rect
               x={index * step + 1}
-              y={HEIGHT - FOOT - y(bar.prompt)}
+              y={HEIGHT - y(bar.prompt)}
               width={Math.max(1, step - 3)}
               height={y(bar.prompt)}
               fill="var(--used-2)"
             />
             <rect
               x={index * step + 1}
-              y={HEIGHT - FOOT - y(bar.prompt) - y(bar.output)}
+              y={HEIGHT - y(bar.prompt) - y(bar.output)}
               width={Math.max(1, step - 3)}
               height={y(bar.output)}
               fill="var(--text)"
             />
-            {(index === 0 || index === bars.length - 1) && (
-              <text
-                x={index === 0 ? 0 : WIDTH}
-                y={HEIGHT - 3}
-                textAnchor={index === 0 ? "start" : "end"}
-                className="svg-caption"
-              >
-                {bar.day}
-              </text>
-            )}
           </g>
         ))}
-        <line x1={0} x2={WIDTH} y1={HEIGHT - FOOT} y2={HEIGHT - FOOT} stroke="var(--border)" />
+        <line x1={0} x2={WIDTH} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} stroke="var(--border)" />
       </svg>
+      <div className="caption usage-days">
+        <span>{bars[0]?.day}</span>
+        <span>{bars.at(-1)?.day}</span>
+      </div>
       <figcaption className="caption">
         <span className="swatch key-prefill" /> tokens in · <span className="swatch key-out" /> tokens out,
         per day (UTC)

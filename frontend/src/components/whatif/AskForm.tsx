@@ -146,7 +146,11 @@ interface PolicyChoice {
 function usePolicyChoices(pool: string): PolicyChoice[] {
   const versions = usePolicies(pool).data?.results ?? [];
   const fields = usePolicyFields().data ?? [];
-  const names = fields.find((field) => field.path === "policy")?.choices ?? [];
+  const field = fields.find((each) => each.path === "policy");
+  // What decides unless told otherwise first, the paper's own beside it.
+  const first = [String(field?.default ?? ""), "llumnix"];
+  const rest = (field?.choices ?? []).filter((name) => !first.includes(name));
+  const names = [...first.filter((name) => field?.choices.includes(name)), ...rest];
   const sorted = [...versions].sort((a, b) => Number(b.active ?? false) - Number(a.active ?? false));
   return [
     ...sorted.map((row) => ({

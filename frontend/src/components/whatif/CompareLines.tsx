@@ -51,7 +51,8 @@ export function CompareLines({ title, note, names, lines, x, y }: LinesProps) {
 }
 
 function Axis({ scale, show, along }: { scale: Scale; show: (value: number) => string; along: "x" | "y" }) {
-  const ticks = ticksOf(scale);
+  const all = ticksOf(scale);
+  const ticks = all.filter((tick, index) => index === 0 || show(tick) !== show(all[index - 1] ?? 0));
   return (
     <>
       {ticks.map((tick, index) =>
