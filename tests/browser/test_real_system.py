@@ -136,7 +136,7 @@ def move_one(system: Stack, page: Page) -> None:
     page.get_by_role("button", name="Migrate…").click()
     dialog = page.get_by_role("dialog", name="Migrate a request")
     dialog.get_by_role("combobox", name="To").click(timeout=10_000)
-    page.get_by_role("option").first.click(timeout=10_000)
+    page.get_by_role("option", name=re.compile("default-")).first.click(timeout=10_000)
     dialog.get_by_role("button", name=re.compile("^Migrate to")).click(timeout=10_000)
     expect(page.get_by_label(re.compile("^move .* to ")).first).to_contain_text("hand over", timeout=15_000)
 

@@ -33,6 +33,8 @@ from controlplane.records.selectors import finished_requests
 from controlplane.tenancy.selectors import tenants
 
 NOT_HEARD = "X-Not-Heard"
+SHORTEST_CLIENT_ID = 16
+"""Less would be the beginning of many."""
 LIVE_FILTERS = ("state", "instance", "tenant", "slo_class")
 
 
@@ -190,15 +192,26 @@ def check_seen(view: ConsoleView, request_id: str) -> None:
 
 
 def find_request(view: ConsoleView, request_id: str) -> tuple[Json, Life]:
-    """Raises ``NotFound``, for another tenant's as for none."""
-    record = finished_requests().filter(request_id=request_id).first()
+    """By its id, or by the id that its client was told, which ours begins with.
+
+    Raises ``NotFound``, for another tenant's as for none.
+    """
+    finished = finished_requests()
+    record = finished.filter(request_id=request_id).first()
+    if record is None and len(request_id) >= SHORTEST_CLIENT_ID:
+        record = finished.filter(request_id__startswith=f"{request_id}-").first()
     if record is not None:
         row = _record(record, dict(tenants().values_list("pk", "slug")))
     else:
-        row = next((each for each in _live_rows() if each["request_id"] == request_id), {})
+        row = next((each for each in _live_rows() if is_called(each["request_id"], request_id)), {})
     if not row or not _seen_by(view, row["tenant"]):
         raise exceptions.NotFound("No request has this id: it is unknown, or was forgotten.")
     return row, _life(row, record)
+
+
+def is_called(ours: str, asked: str) -> bool:
+    """vLLM adds to the id it tells a client what makes it unique inside."""
+    return ours == asked or (len(asked) >= SHORTEST_CLIENT_ID and ours.startswith(f"{asked}-"))
 
 
 def _live_rows() -> list[Json]:
