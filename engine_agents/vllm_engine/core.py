@@ -191,8 +191,7 @@ class EngineThread:
             time.sleep(STALLED_PAUSE_S)
 
     def _hand_out(self, outputs: dict[int, EngineCoreOutputs]) -> None:
-        if self.metrics is not None:
-            self.metrics.step(outputs, self.scheduler.live)
+        self._measure(outputs)
         steps = [
             self._for_client(index, outs)
             for index, outs in outputs.items()
@@ -204,6 +203,15 @@ class EngineThread:
                 self.on_step(steps)
             except Exception:
                 logger.exception("The receiver of step outputs failed; the engine goes on.")
+
+    def _measure(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        if self.metrics is None:
+            return
+        try:
+            self.metrics.step(outputs, self.scheduler.live)
+        except Exception:
+            logger.exception("The engine's metrics failed; it goes on without them.")
+            self.metrics = None
 
     def _for_client(self, index: int, outputs: EngineCoreOutputs) -> StepOutputs:
         starts = []

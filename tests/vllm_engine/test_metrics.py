@@ -116,6 +116,18 @@ def test_a_request_that_moves_is_counted_where_things_happened(sites):
     assert sum(changes("vllm:inter_token_latency_seconds")) == 60 - 2
 
 
+def test_metrics_that_fail_end_no_engine(site, monkeypatch):
+    serving = site.engine.serving
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a number that is none")
+
+    monkeypatch.setattr(serving.metrics, "step", fail)
+    assert len(site.run("goes on", PROMPT, max_tokens=5, ignore_eos=True).tokens) == 5
+    assert serving.thread.metrics is None
+    serving.thread.metrics = serving.metrics
+
+
 def test_equal_values_cost_one_observation():
     found = Distribution([0.1, 1.0])
     found.add(0.1, 3)
