@@ -25,6 +25,7 @@ def tiny_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def _sites(tiny_model):
     sites = [Site.started(name, tiny_model, block_size=BLOCK_TOKENS) for name in ("a", "b")]
+    sites[0].note_first_uses()
     yield sites
     for site in sites:
         site.engine.stop()

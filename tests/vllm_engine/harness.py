@@ -16,6 +16,18 @@ from engine_agents.vllm_engine.engine import VllmEngine
 
 BLOCK_TOKENS = 32
 PATIENCE_S = 30.0
+EVERYTHING: dict[str, Any] = {
+    "temperature": 0.9,
+    "seed": 4,
+    "logprobs": 3,
+    "presence_penalty": 0.4,
+    "frequency_penalty": 0.3,
+    "repetition_penalty": 1.1,
+    "min_tokens": 3,
+    "top_p": 0.9,
+    "top_k": 30,
+}
+"""Whatever kernels and masks sampling may need."""
 
 
 @dataclass
@@ -95,6 +107,8 @@ class Site:
     engine: VllmEngine
     info: EngineInfo
     outputs: Outputs
+    first_uses_cpu_s: dict[str, float] = field(default_factory=dict)
+    """What the engine's thread spent on the first requests after its start, by kind."""
 
     @classmethod
     def started(cls, name: str, model: Path, **engine_args: Any) -> Site:
@@ -115,6 +129,18 @@ class Site:
     def run(self, request_id: str, prompt: Sequence[int], **options: Any) -> Received:
         """Start a request and wait for its end."""
         return self.finished(self.add(request_id, prompt, **options))
+
+    def note_first_uses(self) -> None:
+        """Of a plain request (the second: the first one brings the caches up) and of one with everything."""
+        kinds: dict[str, dict[str, Any]] = {"first": {}, "plain": {}, "everything": EVERYTHING}
+        for salt, (kind, options) in enumerate(kinds.items()):
+            began_s = self._engine_cpu_s()
+            self.run(kind, prompt_of(40, salt), max_tokens=6, ignore_eos=True, **options)
+            self.first_uses_cpu_s[kind] = self._engine_cpu_s() - began_s
+        self.outputs.forget()
+
+    def _engine_cpu_s(self) -> float:
+        return self.engine.serving.thread.call(time.thread_time).result(PATIENCE_S)
 
     def finished(self, engine_id: str) -> Received:
         return self.outputs.wait(engine_id, lambda received: received.finish_reason is not None)

@@ -39,3 +39,10 @@ def test_stop_ends_what_runs_and_refuses_what_comes(tiny_model):
     with pytest.raises(RuntimeError, match="not started"):
         engine.load()
     engine.stop()
+
+
+def test_the_first_use_of_penalties_and_logprobs_does_not_stall(site):
+    """Without warming up it costs the engine's thread two seconds, some hundred times a plain request."""
+    spent = site.first_uses_cpu_s
+
+    assert spent["everything"] < 10 * spent["plain"]
