@@ -12,7 +12,7 @@ WIDE, NARROW = 1440, 360
 HEIGHTS = {WIDE: 960, NARROW: 780}
 COLOURS = 255
 """A screen has few colours; a palette that keeps rare ones makes its picture a third as large."""
-SETTLES_MS = 1_200
+SETTLES_MS = 1_000
 
 SCREENS = {
     "overview": "/",
@@ -56,7 +56,7 @@ def photograph(page: Page, folder: Path, name: str) -> None:
         page.set_viewport_size({"width": width, "height": height})
         for scheme in ("dark", "light"):
             page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            page.wait_for_timeout(350)
+            page.wait_for_timeout(250)
             keep(page.screenshot(), folder / f"{name}-{scheme}-{width}.png")
     page.set_viewport_size({"width": WIDE, "height": HEIGHTS[WIDE]})
 

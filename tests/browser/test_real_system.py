@@ -18,7 +18,7 @@ from playwright.sync_api import Error as PlaywrightError
 from tests.browser.conftest import sign_in
 from tests.browser.pictures import SCREENS, go, photograph
 from tests.browser.stack import PASSWORD
-from tests.integration.running import PROJECT, Stack, environment
+from tests.integration.running import PROJECT, Stack, environment, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(900)]
 ENDS_WITHIN_S = 180.0
@@ -175,6 +175,7 @@ def test_the_playground_asks_the_gateway_and_shows_where_the_answer_is_made(syst
 
 
 def test_what_if_compares_two_policies_on_what_was_served(system: Stack, page: Page):
+    moved_request(system)  # So that there is something to replay.
     page.goto(f"{system.console}/scheduling/what-if")
     page.get_by_role("button", name="Compare").click()
     result = page.get_by_label("comparison", exact=True)
@@ -254,7 +255,7 @@ def test_every_screen_opens_on_the_real_system(system: Stack, page: Page, reques
     folder = Path(chosen) if chosen else None
     load = Load(system, 240, "--classes", SHARES, "--skew", "8", rate=5.0, mix="M-M") if folder else None
     if load:
-        page.wait_for_timeout(25_000)  # The fleet fills on one side, then the loop spreads it.
+        page.wait_for_timeout(18_000)  # The fleet fills on one side, then the loop spreads it.
     names = {"INSTANCE": next(iter(system.instance_states())), "REQUEST": moved_request(system)}
     for name, path in SCREENS.items():
         for word, value in names.items():
@@ -278,8 +279,10 @@ SHARES = "interactive=0.3,standard=0.5,batch=0.2"
 
 
 def moved_request(system: Stack) -> str:
-    """A request that moved and ended: its life has the most to show."""
-    rows = system.rows(
+    """A request that moved and ended: its life has the most to show; else any that ended."""
+    Streaming(system, tokens=20).text()
+    moved = (
         "select request_id from rebalancing_requestmigration where state = 'done' order by id desc limit 1"
     )
-    return str(rows[0][0]) if rows else "none"
+    ended = "select request_id from records_requestrecord order by id desc limit 1"
+    return str(eventually(lambda: system.rows(moved) or system.rows(ended), 60, "a finished request")[0][0])
