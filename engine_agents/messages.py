@@ -339,7 +339,7 @@ class MigrateOut(Message):
     destination_instance_id: str
     destination_peer_endpoint: str
     rule: str
-    """Why: ``load``, ``preempted``, ``drain``, ``hole``, ``manual`` …"""
+    """Why: ``load``, ``headroom``, ``preempted``, ``drain``, ``hole``, ``manual`` …"""
     lease_epoch: int
     budget_tokens: int
     max_requests: int = 1
@@ -349,6 +349,8 @@ class MigrateOut(Message):
     """Who leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``, ``cover``."""
     need_tokens: int = 0
     """With ``cover``: what the source must be rid of."""
+    spare_rank_below: int | None = None
+    """Requests of classes of a lower rank number stay: the move makes headroom for them."""
 
 
 class MigrateOutAnswer(Message):

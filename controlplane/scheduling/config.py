@@ -101,10 +101,6 @@ class ReschedulingConfig:
     """A destination must have more freeness. At least the source threshold."""
     source_free_share: float = _number(0.0, 0.0, 0.9)
     """Also a source when less than this share of its memory is free; 0 = off."""
-    headroom_from_share: float = _number(0.0, 0.0, 1.0)
-    """A class's headroom makes an instance a source only above this share of its memory; 1 = never.
-
-    With the paper's formula taken at its word (0), other requests pay far more than the paper reports."""
     hysteresis_share: float = _number(0.0, 0.0, 4.0)
     """A source stays one until its freeness passes threshold x (1 + this)."""
     request_order: str = _choice("latest", REQUEST_ORDERS)
@@ -254,13 +250,10 @@ def _plain(part: Any) -> dict[str, Any]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "llumnix": {"rescheduling": ReschedulingConfig(headroom_from_share=1.0)},
-    "llumnix_ledger": {"rescheduling": ReschedulingConfig(headroom_from_share=1.0)},
     "llumdeck": {
         "rescheduling": ReschedulingConfig(
             source_threshold_tokens=160.0,
             destination_threshold_tokens=160.0,
-            headroom_from_share=0.7,
             request_order="longest",
         ),
         "scaling": ScalingConfig(low_freeness_tokens=160.0, high_freeness_tokens=560.0),

@@ -43,6 +43,8 @@ class Migrate:
     """Which leaves first within the lowest priority: ``shortest``, ``latest``, ``longest``, ``cover``."""
     need_tokens: int = 0
     """With ``cover``: what the source must be rid of; the smallest request that covers it leaves."""
+    spare_rank_below: int | None = None
+    """Requests of a lower rank number stay: the move makes headroom for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from controlplane.scheduling import filters, placement, policies, queueing, rescheduling, scaling
+from controlplane.scheduling import filters, placement, policies, rescheduling, scaling
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import (
     Decision,
@@ -27,7 +27,7 @@ from controlplane.scheduling.decisions import (
     Undrain,
 )
 from controlplane.scheduling.ledger import NO_LEDGER, Ledger
-from controlplane.scheduling.load import Classes, freeness, headroom_tokens
+from controlplane.scheduling.load import Classes, freeness, headroom_tokens, rank_of
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
 
 
@@ -173,7 +173,7 @@ def _immediate_rows(case: _Case, decision: Dispatch | Hold | Reject) -> list[Can
 
 def _late_rows(case: _Case, decision: Dispatch | Hold | Reject) -> list[CandidateNumbers]:
     classes, request = case.snapshot.classes, case.request
-    rank = queueing.rank_of(request.slo_class, classes)
+    rank = rank_of(request.slo_class, classes)
     tokens = request.prompt_tokens + request.generated_tokens
     entry = placement.Queued(rank, 0.0, 0, request, tokens)
     rows = []
@@ -246,12 +246,13 @@ def _other_source(case: _Case, decision: Migrate) -> str:
         return "Undraining the source."
     if decision.rule == "preempted":
         return "Memory at the source for the request it had to pre-empt."
+    if decision.rule == "headroom":
+        return "A load at the source within the target of the class that it hosts."
     if decision.rule == "hole":
         return f"{decision.need_tokens} tokens more of free memory at the source."
     source = next(i for i in case.snapshot.instances if i.instance_id == decision.source_id)
     threshold = rescheduling.effective_threshold(case.config.rescheduling.source_threshold_tokens, source)
-    counted = rescheduling.source_classes(case.snapshot, case.classes, case.config)
-    missing = threshold - freeness(source, counted)
+    missing = threshold - freeness(source, case.classes)
     return f"{missing:.0f} tokens more of freeness at the source (threshold {threshold:.0f} per request)."
 
 

@@ -14,6 +14,7 @@ from math import inf
 from controlplane.scheduling.snapshot import ClassRule, InstanceSnapshot
 
 Classes = Mapping[str, ClassRule]
+LOWEST_RANK = 1_000_000
 
 
 def running_tokens(instance: InstanceSnapshot) -> int:
@@ -28,6 +29,12 @@ def head_of_line_tokens(instance: InstanceSnapshot) -> int:
     away and the space is de-fragmented for it.
     """
     return instance.head_of_line_tokens if instance.waiting else 0
+
+
+def rank_of(slo_class: str, classes: Classes) -> int:
+    """Scheduling priority; a class nobody declared comes last."""
+    rule = classes.get(slo_class)
+    return rule.rank if rule is not None else LOWEST_RANK
 
 
 def hosts(instance: InstanceSnapshot, slo_class: str) -> bool:

@@ -21,11 +21,8 @@ from controlplane.scheduling.decisions import Dispatch, Hole, Migrate, Reject
 from controlplane.scheduling.dispatch import FOREVER
 from controlplane.scheduling.dispatch import refusal as refusal_of_all
 from controlplane.scheduling.ledger import Ledger
-from controlplane.scheduling.load import Classes
 from controlplane.scheduling.placement import Desk, Queued, deficit, desks, pick, pick_one
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot, RequestProfile
-
-LOWEST_RANK = 1_000_000
 
 
 def queue_key(request: RequestProfile, config: SchedulingConfig) -> float:
@@ -42,12 +39,6 @@ def rehome_key(request: RequestProfile, now: float, config: SchedulingConfig) ->
     """
     length = request.prompt_tokens + request.generated_tokens
     return now - config.queue.rehome_credit_s + config.queue.rehome_beta_s_per_token * length
-
-
-def rank_of(slo_class: str, classes: Classes) -> int:
-    """Scheduling priority; a class nobody declared comes last."""
-    rule = classes.get(slo_class)
-    return rule.rank if rule is not None else LOWEST_RANK
 
 
 def admit(snapshot: ClusterSnapshot, request: RequestProfile, config: SchedulingConfig) -> Reject | None:

@@ -13,13 +13,12 @@ source threshold: what was moved once is not moved back on a cluster that stands
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from controlplane.scheduling import filters
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Migrate
 from controlplane.scheduling.ledger import NO_LEDGER, Ledger
-from controlplane.scheduling.load import Classes, batch_size, freeness
+from controlplane.scheduling.load import Classes, batch_size, class_headroom_tokens, freeness, rank_of
 from controlplane.scheduling.snapshot import ClusterSnapshot, InstanceSnapshot
 
 
@@ -102,29 +101,41 @@ def sources(
             and not (instance.preempted or any_free_share or instance.instance_id in before)
         ):
             continue
-        rule = source_rule(instance, value, instance.instance_id in before, config)
+        was_source = instance.instance_id in before
+        rule = source_rule(instance, value, was_source, config)
+        if rule == "load" and classes and instance.classes:
+            rule = _whose_load(instance, was_source, classes, config)
         if rule and instance.age_s <= config.dispatch.staleness_limit_s and _may_send(instance, config):
             found.append((value, instance.instance_id, rule, instance))
     found.sort(key=lambda row: row[:2])
     return found
 
 
-def source_classes(snapshot: ClusterSnapshot, classes: Classes, config: SchedulingConfig) -> Classes:
-    """Classes as they count against sources: headroom may begin above the target load only.
+def _whose_load(
+    instance: InstanceSnapshot, was_source: bool, classes: Classes, config: SchedulingConfig
+) -> str:
+    """``load`` when memory is short, ``headroom`` when others are in a class's headroom, "" when only it is.
 
-    Driving running requests off every instance that hosts a class costs the others more
-    than the class gains; below this load it is enough to let nobody new in.
+    Headroom is for the class that holds it: moving its own requests away to make it
+    would open it on one instance more, and drive others off there too.
     """
-    share = config.rescheduling.headroom_from_share
-    if not share or not classes or not snapshot.instances:
-        return classes
-    least = share * min(each.capacity_tokens for each in snapshot.instances)
-    return {
-        name: rule
-        if rule.target_load_tokens is None
-        else replace(rule, target_load_tokens=max(rule.target_load_tokens, int(least)))
-        for name, rule in classes.items()
-    }
+    if source_rule(instance, freeness(instance, {}), was_source, config):
+        return "load"
+    spared = spared_below(instance, classes)
+    stay = sum(use.running for use in instance.classes if rank_of(use.name, classes) < spared)
+    return "headroom" if instance.running > stay else ""
+
+
+def spared_below(instance: InstanceSnapshot, classes: Classes) -> int:
+    """Who makes way for headroom on this instance: ranks from here on; those before it stay."""
+    holding = [
+        rank_of(use.name, classes)
+        for use in instance.classes
+        if use.running
+        and (rule := classes.get(use.name)) is not None
+        and class_headroom_tokens(instance, rule)
+    ]
+    return min(holding, default=-1) + 1
 
 
 def _may_send(instance: InstanceSnapshot, config: SchedulingConfig) -> bool:
@@ -152,7 +163,7 @@ def pair(
     """
     if classes is None:
         classes = snapshot.classes
-    giving = sources(snapshot.instances, source_classes(snapshot, classes, config), before, config)
+    giving = sources(snapshot.instances, classes, before, config)
     if not giving:
         return (), frozenset()
     rated = [(freeness(each, classes), each.instance_id, each) for each in snapshot.instances]
@@ -162,18 +173,30 @@ def pair(
     for (_, _, rule, source), (_, _, destination) in zip(giving, taking, strict=False):
         if len(moves) == config.rescheduling.max_pairs:
             break
-        move = _move(source, destination, rule, config)
+        move = _move(source, destination, rule, classes, config)
         if move is not None:
             moves.append(move)
     return tuple(moves), giving_ids
 
 
 def _move(
-    source: InstanceSnapshot, destination: InstanceSnapshot, rule: str, config: SchedulingConfig
+    source: InstanceSnapshot,
+    destination: InstanceSnapshot,
+    rule: str,
+    classes: Classes,
+    config: SchedulingConfig,
 ) -> Migrate | None:
     budget = budget_tokens(destination, config)
     if budget < destination.block_size_tokens:
         return None
     rules = config.rescheduling
     count = rules.drain_max_requests if rule == "drain" else rules.max_requests
-    return Migrate(source.instance_id, destination.instance_id, rule, budget, count, rules.request_order)
+    return Migrate(
+        source.instance_id,
+        destination.instance_id,
+        rule,
+        budget,
+        count,
+        rules.request_order,
+        spare_rank_below=spared_below(source, classes) if rule == "headroom" else None,
+    )

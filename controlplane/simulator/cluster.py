@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from controlplane.scheduling import rescheduling
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.load import freeness
 from controlplane.scheduling.policies import POLICIES
 from controlplane.scheduling.snapshot import (
     ClassRule,
@@ -13,6 +15,7 @@ from controlplane.scheduling.snapshot import (
     RequestProfile,
 )
 from controlplane.simulator.result import SimulationConfig
+from engine_agents.engines.segment import Segment
 from engine_agents.engines.simulated import SimulatedEngine
 
 TOLERANCE_S = 1e-9
@@ -27,10 +30,14 @@ def class_use(name: str, running: int, waiting: int) -> ClassUse:
 class Member:
     """One instance: its engine, and its snapshot as the control plane last heard of it."""
 
-    __slots__ = ("draining", "engine", "id", "moves", "pushed_s", "seen", "seq", "snapshot", "started_s")
+    __slots__ = (
+        "draining", "engine", "id", "moves", "pushed_s", "reports", "safe_on", "seen", "seq", "snapshot",
+        "started_s",
+    )  # fmt: skip
 
     def __init__(self, engine: SimulatedEngine, started_s: float) -> None:
         self.engine = engine
+        self.reports = engine.reports
         self.id = f"i{engine.index:04d}"
         self.started_s = started_s
         self.pushed_s = -1.0
@@ -40,6 +47,8 @@ class Member:
         self.moves = 0
         """Migrations in and out under way, as commanded."""
         self.draining = False
+        self.safe_on: Segment | None = None
+        """No report on this stretch says that it must hand work away (:meth:`Cluster.nobody_gives`)."""
         self.snapshot = InstanceSnapshot(
             instance_id=self.id,
             capacity_tokens=engine.capacity * engine.block_size,
@@ -103,19 +112,45 @@ class Cluster:
         """Bring every snapshot to what the reports that arrived until ``now`` said."""
         at_s = now - self._report_delay_s
         for member in self.members.values():
-            engine = member.engine
-            if at_s >= engine.next_report_s:
-                seen = engine.report(member.snapshot, at_s)
+            reports = member.reports
+            if at_s >= reports.next_s:
+                seen = reports.write(member.snapshot, at_s)
                 if seen != member.seen:
                     member.seen = seen
                     self.ledger.reconcile(member.id, seen)
 
     def refresh_one(self, member: Member, now: float) -> None:
         """The same for one instance."""
-        seen = member.engine.report(member.snapshot, now - self._report_delay_s)
+        seen = member.reports.write(member.snapshot, now - self._report_delay_s)
         if seen != member.seen:
             member.seen = seen
             self.ledger.reconcile(member.id, seen)
+
+    def nobody_gives(self, now: float) -> bool:
+        """Is it certain that no instance is a source of migrations, whatever its newest report says in full?
+
+        Asks the core's own rule of the most that a stretch of steps can come to use, once
+        per stretch: most of the loop's rounds find nobody, and need no report then. For
+        fleets without headroom and without a share that must stay free.
+        """
+        at_s = now - self._report_delay_s
+        for member in self.members.values():
+            reports = member.reports
+            if reports.shown is member.safe_on and at_s < reports.switch_s:
+                continue
+            self.refresh_one(member, now)
+            if not self._is_safe(member):
+                return False
+            member.safe_on = reports.shown
+        return True
+
+    def _is_safe(self, member: Member) -> bool:
+        snapshot = member.snapshot
+        used = snapshot.used_tokens
+        snapshot.used_tokens = member.reports.most_used_tokens()
+        rule = rescheduling.source_rule(snapshot, freeness(snapshot, {}), False, self.config.policy)
+        snapshot.used_tokens = used
+        return not rule
 
     def view(
         self, now: float, waiters: tuple[RequestProfile, ...] = (), queue_tokens: int = 0

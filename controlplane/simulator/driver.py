@@ -25,6 +25,7 @@ from controlplane.scheduling.decisions import (
     Undrain,
 )
 from controlplane.scheduling.ledger import NO_LEDGER, Ledger
+from controlplane.scheduling.load import rank_of
 from controlplane.scheduling.policies import PlanState
 from controlplane.scheduling.snapshot import RequestProfile
 from controlplane.simulator import events
@@ -79,6 +80,13 @@ class _Simulation:
         self.rehoming = self.late and config.policy.queue.rehome
         """Engines hand back what they must pre-empt."""
         self.next_rehome_s = 0.0
+        self.skips_rounds = (
+            config.jump
+            and not config.policy.scaling.enabled
+            and not config.policy.rescheduling.source_free_share
+            and not self.cluster.tracked
+        )
+        """See :meth:`_must_plan`; a step-by-step run, which checks this one, plans every time."""
         usable = int(config.latency.capacity_blocks * (1.0 - config.policy.dispatch.watermark_share)) - 1
         self.longest_tokens = usable * config.latency.block_size_tokens
         """No engine takes a request that could outgrow it; one block is for the append."""
@@ -169,7 +177,7 @@ class _Simulation:
         if self.next_arrival < len(requests):
             following = requests[self.next_arrival]
             self.events.push(following.arrival_s, events.ARRIVAL, self._arrive, following)
-        rank = queueing.rank_of(request.slo_class, self.classes)
+        rank = rank_of(request.slo_class, self.classes)
         sequence = Sequence(
             request.request_id, request.prompt_tokens, request.output_tokens, now, request.slo_class, rank
         )
@@ -322,7 +330,7 @@ class _Simulation:
             self.next_sample_s += self.config.sample_s
             self._sample(now)
         cluster = self.cluster
-        if self.row.reschedules or self.policy.scaling.enabled or self.late:
+        if self._must_plan(now):
             cluster.refresh(now)
             snapshot = cluster.view(now, self._waiters(), self.queue.tokens())
             decisions, self.state = policies.plan(snapshot, self.state, self.policy, self._plan_ledger())
@@ -339,6 +347,16 @@ class _Simulation:
             held, self.held = self.held, []
             for profile, sequence in held:
                 self._bind_now(profile, sequence, now)
+
+    def _must_plan(self, now: float) -> bool:
+        """Could the loop decide anything now? Exact: a round that is left out would have decided nothing."""
+        if not (self.row.reschedules or self.policy.scaling.enabled or self.late):
+            return False
+        if not self.skips_rounds or self.state.sources or self.state.holes or len(self.queue):
+            return True
+        if now >= self.next_rehome_s and self.policy.queue.rehome:
+            return True
+        return not self.cluster.nobody_gives(now)
 
     def _stuck(self, now: float) -> None:
         """Nothing can happen but what a tick decides: who never places a request must not hang."""

@@ -76,6 +76,7 @@ class Moves:
             max_requests=decision.max_requests,
             order=decision.order,
             need_tokens=decision.need_tokens,
+            spare_rank_below=decision.spare_rank_below,
         )
         by_id = {sequence.request_id: sequence for sequence in source.engine.movable()} if chosen else {}
         for choice in chosen:

@@ -17,18 +17,17 @@ step-by-step run (``jump=False``) gives the same history and is what tests compa
 
 A driver calls :meth:`SimulatedEngine.add` and the migration methods at any time and
 :meth:`SimulatedEngine.on_time` at :attr:`SimulatedEngine.wake_s`. What a status report
-would say at any moment comes from :meth:`SimulatedEngine.report`: the state at the
-start of the last finished step, as agents that report with a step's outputs do.
+would say at any moment comes from :attr:`SimulatedEngine.reports`.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from collections.abc import Callable
-from math import inf, sqrt
+from math import inf
 
 from engine_agents.engines.decode_batch import DecodeBatch, Sequence, allocated
+from engine_agents.engines.reporting import Reports
 from engine_agents.engines.segment import Coefficients, Report, Segment
 
 __all__ = ["MODES", "Coefficients", "Report", "Sequence", "SimulatedEngine"]
@@ -101,13 +100,8 @@ class SimulatedEngine:
         self._per_class: dict[str, list[int]] = {}
         idle = Segment(started_s, 0.0, 0.0, 1)
         self._describe(idle)
-        self._segments: deque[Segment] = deque([idle])
+        self.reports = Reports(self.block_size, idle)
         self._current = idle
-        self._shown = idle
-        self._switch_s = -inf
-        """When the stretch after the one shown is first reported."""
-        self.next_report_s = -inf
-        """:meth:`report` says nothing new before."""
 
     # ------------------------------------------------------------------ requests
 
@@ -324,11 +318,7 @@ class SimulatedEngine:
             self._incoming.clear()
         segment = self._schedule_chunked(now) if self.chunked else self._schedule_2023(now)
         self._describe(segment)
-        self._segments.append(segment)
-        if segment.first_end_s < self._switch_s:
-            self._switch_s = segment.first_end_s
-            if self._switch_s < self.next_report_s:
-                self.next_report_s = self._switch_s
+        self.reports.begin(segment)
         self._current = segment
         self.wake_s = segment.end_s if segment.a > 0.0 else inf
         self.changed = True
@@ -542,57 +532,3 @@ class SimulatedEngine:
     def first_report_s(self) -> float:
         """When the present stretch is first reported: at the end of its first step."""
         return self._current.first_end_s
-
-    def report(self, target: Report, at_s: float) -> int:
-        """Write what the last report before ``at_s`` said; returns the sequence number it had seen.
-
-        The busiest function of a simulation, hence in one piece.
-        """
-        segment = self._shown
-        if at_s >= self._switch_s:
-            segment = self._show(target, at_s)
-        steps = segment.steps
-        if steps == 1:
-            return segment.seen
-        start, a, b = segment.start_s, segment.a, segment.b
-        if b > 0.0:
-            done = int((sqrt(segment.half_squared + 2.0 * b * (at_s - start)) - segment.half) / b)
-        else:
-            done = int((at_s - start) / a)
-        next_s = start + (done + 1) * a + b * (done * (done + 1) / 2)
-        if next_s <= at_s:
-            done += 1
-            next_s = start + (done + 1) * a + b * (done * (done + 1) / 2)
-        if done < steps:
-            self.next_report_s = next_s if next_s < self._switch_s else self._switch_s
-        else:
-            done = steps
-            self.next_report_s = self._switch_s
-        if done > 1:
-            grown = segment.grown or segment.prefix_sums()
-            size = self.block_size
-            cycles, rest = divmod(done - 1, size)
-            target.used_tokens = (segment.blocks + cycles * segment.size + grown[rest]) * size
-        else:
-            target.used_tokens = segment.blocks * self.block_size
-        return segment.seen
-
-    def _show(self, target: Report, at_s: float) -> Segment:
-        """The next stretch has been reported: write what stays the same during it."""
-        segments = self._segments
-        while len(segments) > 1 and segments[1].first_end_s <= at_s:
-            segments.popleft()
-        self._switch_s = segments[1].first_end_s if len(segments) > 1 else inf
-        self.next_report_s = self._switch_s
-        segment = self._shown = segments[0]
-        size = self.block_size
-        target.used_tokens = segment.blocks * size
-        target.running = segment.running
-        target.waiting = segment.waiting
-        target.head_of_line_tokens = segment.head * size
-        target.queued_tokens = segment.queued * size
-        target.reserved_tokens = segment.reserved * size
-        target.unprefilled_tokens = segment.unprefilled
-        target.preempted = segment.preempted
-        target.classes = segment.classes
-        return segment

@@ -151,6 +151,7 @@ class MigrationDesk:
             max_requests=max(1, min(command.max_requests, self.free_slots)),
             order=command.order,
             need_tokens=command.need_tokens,
+            spare_rank_below=command.spare_rank_below,
             request_id=command.request_id,
             any_stage=command.rule == DRAIN,
         )

@@ -23,14 +23,12 @@ def test_only_policies_that_reschedule_do(policy: str) -> None:
     assert plan(snapshot, PlanState(), off) == ((), PlanState())
 
 
-def test_headroom_drives_running_requests_off_only_where_that_is_asked_for() -> None:
-    hosting = instance("a", used_tokens=1700, running=5, classes=(ClassUse("interactive", 1, 0, 500),))
-    snapshot = cluster(hosting, instance("b"))
-    for name in POLICY_NAMES:
-        assert not plan(snapshot, PlanState(), SchedulingConfig.for_policy(name))[0]
-    literal = SchedulingConfig.for_policy("llumnix", rescheduling={"headroom_from_share": 0.0})
-    (move,), _ = plan(snapshot, PlanState(), literal)
-    assert (move.source_id, move.destination_id) == ("a", "b")
+@pytest.mark.parametrize("policy", POLICY_NAMES)
+def test_only_policies_with_priorities_make_headroom(policy: str) -> None:
+    mixed = (ClassUse("interactive", 1, 0, 500), ClassUse("standard", 4, 0, 1200))
+    snapshot = cluster(instance("a", used_tokens=1700, running=5, classes=mixed), instance("b"))
+    decisions, _ = plan(snapshot, PlanState(), SchedulingConfig.for_policy(policy))
+    assert [each.rule for each in decisions] == ["headroom"] * POLICIES[policy].priorities
 
 
 def test_scaling_is_for_every_policy() -> None:

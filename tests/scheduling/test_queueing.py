@@ -8,6 +8,7 @@ from controlplane.scheduling import queueing
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.decisions import Hole, Migrate
 from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.load import rank_of
 from controlplane.scheduling.queueing import FleetQueue, next_dispatches, open_holes, queue_key, rehome_key
 from controlplane.scheduling.snapshot import ClassUse
 from tests.scheduling.clusters import CLASSES, cluster, instance, request
@@ -19,7 +20,7 @@ def queue_of(*requests, beta: float = 0.02) -> FleetQueue:
     queue = FleetQueue()
     config = SchedulingConfig.for_policy("llumdeck", queue={"beta_s_per_token": beta})
     for each in requests:
-        queue.add(each, queueing.rank_of(each.slo_class, CLASSES), queue_key(each, config))
+        queue.add(each, rank_of(each.slo_class, CLASSES), queue_key(each, config))
     return queue
 
 

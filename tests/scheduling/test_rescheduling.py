@@ -68,13 +68,17 @@ def test_headroom_makes_a_source_only_with_priorities() -> None:
     assert ends(hosting, instance("b"), classes=CLASSES) == [("a", "b")]
 
 
-def test_headroom_may_begin_to_drive_others_off_at_a_higher_load() -> None:
-    config = SchedulingConfig.for_policy("llumnix", rescheduling={"headroom_from_share": 0.5})
-    classes = (ClassUse("interactive", 1, 0, 500),)
-    light = instance("a", used_tokens=3000, running=5, classes=classes)
-    heavy = instance("a", used_tokens=4000, running=5, classes=classes)
-    assert ends(light, instance("b")) == ends(heavy, instance("b"), config=config) == [("a", "b")]
-    assert ends(light, instance("b"), config=config) == []
+def test_headroom_drives_others_off_but_never_whom_it_is_for() -> None:
+    high, normal = ClassUse("interactive", 2, 0, 900), ClassUse("standard", 3, 0, 800)
+    (move,) = moves(instance("a", used_tokens=1700, running=5, classes=(high, normal)), instance("b"))
+    assert (move.rule, move.spare_rank_below) == ("headroom", CLASSES["interactive"].rank + 1)
+    assert not moves(instance("a", used_tokens=900, running=2, classes=(high,)), instance("b"))
+
+
+def test_where_memory_itself_is_short_anyone_may_leave() -> None:
+    high = ClassUse("interactive", 10, 0, 7900)
+    (move,) = moves(instance("a", used_tokens=7900, running=10, classes=(high,)), instance("b"))
+    assert (move.rule, move.spare_rank_below) == ("load", None)
 
 
 def test_the_threshold_is_never_below_one_block_per_request() -> None:

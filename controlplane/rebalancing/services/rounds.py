@@ -119,6 +119,7 @@ def _commands(
                 max_requests=move.max_requests,
                 order=move.order,
                 need_tokens=move.need_tokens,
+                spare_rank_below=move.spare_rank_below,
             ),
         )
         for index, move in enumerate(moves)

@@ -244,18 +244,18 @@ def test_a_report_says_what_the_last_finished_step_began_with() -> None:
     made, seen = engine(), Seen()
     made.add(sequence(1, 100, 31), 0.0)
     made.seen_seq = 7
-    made.report(seen, 0.05)
+    made.reports.write(seen, 0.05)
     assert seen.used_tokens == 0 and seen.running == 0, "the prefill has not ended yet"
     run(made, 0.1)
-    made.report(seen, 0.1)
+    made.reports.write(seen, 0.1)
     assert seen.used_tokens == 112 and seen.running == 1 and seen.unprefilled_tokens == 100
-    assert made.report(seen, 0.135) == 7
+    assert made.reports.write(seen, 0.135) == 7
     assert seen.unprefilled_tokens == 0
     assert seen.used_tokens == 112, "102 tokens"
-    made.report(seen, 0.1 + 0.01 * 14)
+    made.reports.write(seen, 0.1 + 0.01 * 14)
     assert seen.used_tokens == 128, "113 tokens before the last finished step"
     run(made)
-    made.report(seen, 10.0)
+    made.reports.write(seen, 10.0)
     assert seen.used_tokens == seen.running == 0
 
 
@@ -265,7 +265,7 @@ def test_a_report_shows_classes_and_the_queue() -> None:
     made.add(sequence(2, 100, 5), 0.01)
     run(made, 0.3)
     run(made, 0.31)
-    made.report(seen, 0.31)
+    made.reports.write(seen, 0.31)
     assert seen.classes == (("standard", 1, 1),)
     assert (seen.waiting, seen.head_of_line_tokens, seen.queued_tokens) == (1, 112, 112)
 
