@@ -9,7 +9,7 @@ from controlplane.gateway.live_requests import LiveRequest
 from controlplane.scheduling.config import SchedulingConfig
 from controlplane.scheduling.ledger import Ledger
 from controlplane.scheduling.placement import Queued, desks, refusal
-from controlplane.scheduling.queueing import FleetQueue
+from controlplane.scheduling.queueing import FleetQueue, reserve_tokens
 from controlplane.scheduling.snapshot import ClusterSnapshot
 from engine_agents.messages import Waiter
 
@@ -42,15 +42,15 @@ def waiters(
 ) -> list[Waiter]:
     """The first of the queue in its order, and the one that waits longest."""
     longest = queue.longest_waiting()
+    rows = desks(snapshot.instances, ledger, config, reserve_tokens(queue, config))
     found: list[Waiter] = []
     for position, entry in enumerate(queue, start=1):
         live = lives.get(entry.request.request_id)
         is_longest = longest is not None and entry.request.request_id == longest.request_id
         if live is None or not (position <= MAX_WAITERS or is_longest):
             continue
-        found.append(
-            _waiter(entry, live, position, _why(entry, live, snapshot, ledger, config, holes), now_s)
-        )
+        reasons = Counter(refusal(desk, entry, config, snapshot.classes, holes) for desk in rows)
+        found.append(_waiter(entry, live, position, _why(reasons, entry.tokens, live), now_s))
     return found
 
 
@@ -70,21 +70,13 @@ def _waiter(entry: Queued, live: LiveRequest, position: int, why: str, now_s: fl
     )
 
 
-def _why(
-    entry: Queued,
-    live: LiveRequest,
-    snapshot: ClusterSnapshot,
-    ledger: Ledger,
-    config: SchedulingConfig,
-    holes: Mapping[str, str],
-) -> str:
-    rows = desks(snapshot.instances, ledger, config)
-    reasons = Counter(refusal(desk, entry, config, snapshot.classes, holes) for desk in rows)
-    if not rows:
+def _why(reasons: Counter[str], tokens: int, live: LiveRequest) -> str:
+    """In words, from how many instances cannot take it for which reason ("" = could now)."""
+    if not reasons:
         said = NO_INSTANCE
     elif reasons[""]:
         said = NEXT
     else:
         reason = reasons.most_common(1)[0][0]
-        said = REASONS[reason](entry.tokens) if reason in REASONS else reason.replace("_", " ")
+        said = REASONS[reason](tokens) if reason in REASONS else reason.replace("_", " ")
     return f"its instance was lost: {said}" if live.lost_at_s is not None else said

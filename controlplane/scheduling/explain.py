@@ -74,6 +74,7 @@ class _Case:
     request: RequestProfile
     ledger: Ledger
     holes: Mapping[str, str]
+    reserve_tokens: float
 
     @property
     def classes(self) -> Classes:
@@ -89,14 +90,16 @@ def explain(
     request: RequestProfile | None = None,
     ledger: Ledger = NO_LEDGER,
     holes: Mapping[str, str] | None = None,
+    reserve_tokens: float = 0.0,
 ) -> Explanation:
     """Render why ``decision`` followed from ``snapshot``.
 
-    What concerns one request also needs its profile, the ledger and (late binding) the
-    holes of that moment; without them the numbers shown are those of an empty ledger.
+    What concerns one request also needs its profile, the ledger and (late binding) the holes
+    and the reserve (``queueing.reserve_tokens``) of that moment; without them the numbers
+    shown are those of an empty ledger while no pre-empted request waits.
     """
     profile = request or RequestProfile(getattr(decision, "request_id", ""), "", 0, snapshot.taken_at_s)
-    case = _Case(snapshot, config, profile, ledger, holes or {})
+    case = _Case(snapshot, config, profile, ledger, holes or {}, reserve_tokens)
     if isinstance(decision, Migrate):
         return _migrate(case, decision)
     if isinstance(decision, Dispatch | Hold | Reject):
@@ -177,7 +180,7 @@ def _late_rows(case: _Case, decision: Dispatch | Hold | Reject) -> list[Candidat
     tokens = request.prompt_tokens + request.generated_tokens
     entry = placement.Queued(rank, 0.0, 0, request, tokens)
     rows = []
-    for desk in placement.desks(case.snapshot.instances, case.ledger, case.config):
+    for desk in placement.desks(case.snapshot.instances, case.ledger, case.config, case.reserve_tokens):
         reason = placement.refusal(desk, entry, case.config, classes, case.holes)
         role = _role(desk.instance, _chosen_id(decision), reason)
         rows.append(_numbers(case, desk.instance, role, _late_score(case, desk, entry), reason))

@@ -109,3 +109,13 @@ def test_a_refusal_shows_every_reason() -> None:
     told = explain(snapshot, dispatch(snapshot, Ledger(), asked, config), config, request=asked)
     assert {row.instance_id: row.reason for row in told.candidates} == {"a": "draining", "b": "stale"}
     assert explain(snapshot, Reject("r", "never"), config).rule == "reject"
+
+
+def test_a_request_that_waits_for_the_reserve_is_told_so() -> None:
+    config = SchedulingConfig.for_policy("llumdeck")
+    snapshot = cluster(instance("a", used_tokens=7800, running=10))
+    asked = request("r", 64)
+    held = Hold(asked.request_id, "waits")
+    (now,) = explain(snapshot, held, config, request=asked).candidates
+    (short,) = explain(snapshot, held, config, request=asked, reserve_tokens=24.0).candidates
+    assert (now.reason, short.reason) == ("", "reserve")
