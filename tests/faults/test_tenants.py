@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engine
 
+PER_MINUTE = 40
 STEP_MS = 80.0
 """Long, so that what a busy machine adds by itself is small beside it."""
 ATTEMPTS = 4
@@ -177,7 +178,7 @@ def test_a_tenant_at_fifty_times_its_rate_is_refused_and_its_neighbour_hardly_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Case 37: 429 for the noisy one alone; the other's time to first token stays within 1.3 times."""
-    limits = LimitTerms("tenant", "tenant:1", requests_per_minute=40, concurrent_requests=4)
+    limits = LimitTerms("tenant", "tenant:1", requests_per_minute=PER_MINUTE, concurrent_requests=4)
     monkeypatch.setitem(KEYS, "noisy", tenant(1, limits=(limits,)))
     usual, victim = Tenant("noisy", 0.5), Tenant("victim", 8.0)
     with matrix.trial(37, "noisy neighbour", seed) as trial:
@@ -197,7 +198,7 @@ def test_a_tenant_at_fifty_times_its_rate_is_refused_and_its_neighbour_hardly_no
         assert ratio <= measure.mean_ratio
         assert set(loud[0].statuses) == set(quiet[0].statuses) == {200}
         assert set(loud[1].statuses) == {200, 429}
-        assert loud[1].statuses[429] > 2 * loud[1].statuses[200]
+        assert loud[1].statuses[200] <= 1.5 * PER_MINUTE  # a bucket of so many, refilled within a minute
         assert set(loud[1].limits) <= {"tenant.requests_per_minute", "tenant.concurrent_requests"}
 
 
