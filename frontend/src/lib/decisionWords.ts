@@ -8,7 +8,7 @@ const RULES: Record<string, string> = {
   preempted: "pre-empted requests",
   drain: "drain",
   hole: "a waiting request",
-  consolidate: "to free a whole instance",
+  headroom: "room for a higher class",
 };
 
 const RULE_TEXTS: Record<string, string> = {
@@ -17,7 +17,8 @@ const RULE_TEXTS: Record<string, string> = {
   drain:
     "A draining instance counts as full without end: everything on it leaves, to wherever there is room.",
   hole: "A request has waited long: memory is made free for it where that costs least.",
-  consolidate: "Requests are gathered so that one instance becomes empty.",
+  headroom:
+    "An instance hosts a class above the load that the class may be given neighbours at: others leave, the class itself stays.",
 };
 
 /** The rule as a sentence; its own name where none is known. */

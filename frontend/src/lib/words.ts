@@ -96,7 +96,7 @@ const RULES: Record<string, string> = {
   drain: "drain",
   hole: "waiting request",
   manual: "by hand",
-  consolidate: "to free a whole instance",
+  headroom: "room for a higher class",
 };
 
 /** What a rule does with requests, in a few words; its own name where none is known. */
