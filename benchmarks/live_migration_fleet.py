@@ -22,13 +22,13 @@ class Plan:
 
     lengths: Sequence[int] = LENGTHS
     beside: Sequence[int] = BESIDE
-    moves: int = 12
+    moves: int = 10
     """Per length and load."""
     blocking_moves: int = 3
-    recomputes: int = 3
-    mate_pairs: int = 40
-    throughput_pairs: int = 6
-    period_tokens: int = 240
+    recomputes: int = 2
+    mate_pairs: int = 30
+    throughput_pairs: int = 4
+    period_tokens: int = 200
     """Per stream, in mean."""
 
     @classmethod
