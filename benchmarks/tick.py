@@ -9,6 +9,8 @@ instance has news in every tick and one in ten is a source. CPU time of this
 process, median over the ticks; the 95th percentile includes what is done once a second.
 History is written here in the tick's thread, so that its cost is counted; in service a thread beside
 the tick does it (``history_queries_per_batch``; SQLite takes at most 999 values per statement).
+``p99_ratio_beside_simulations``: wall time of a tick at 64 instances while a what-if job
+computes (limit 1.2), against stretches in which that job is stopped.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ import argparse
 import functools
 import json
 import math
+import multiprocessing
+import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -41,6 +46,9 @@ REQUESTS = 100
 BLOCKS = 4_096
 SOURCES = 0.1
 WARM_UP_TICKS = 5
+BESIDE_INSTANCES = 64
+BESIDE_BLOCK = 25
+"""Ticks at a stretch with, then without a simulation beside them."""
 PHASES = {
     "read": "_read",
     "refresh": "_refresh",
@@ -64,6 +72,9 @@ def main() -> None:
         _set_up_django(folder)
         ticks = options.ticks or (10 if options.quick else 30)
         result = measure(options.instances, ticks, f"unix://{folder / 'redis.sock'}")
+        result["p99_ratio_beside_simulations"] = beside_simulations(
+            f"unix://{folder / 'redis.sock'}", 4 if options.quick else 12
+        )
     finally:
         server.terminate()
         server.wait()
@@ -101,10 +112,7 @@ def growth_exponent(costs: dict[int, float]) -> float | None:
     return round(slope, 3)
 
 
-def _measure_size(size: int, ticks: int, redis_url: str) -> dict[str, Any]:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
+def _leading_loop(size: int, redis_url: str) -> tuple[redis.Redis, RebalancingLoop, datetime]:
     from controlplane.fleet.agents import FakeAgentClient
     from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
     from controlplane.rebalancing.tasks import settle_garbage
@@ -118,6 +126,54 @@ def _measure_size(size: int, ticks: int, redis_url: str) -> dict[str, Any]:
     start = datetime.now(tz=UTC)
     loop.lead(now_s=0.0, now=start)
     settle_garbage()
+    return client, loop, start
+
+
+def beside_simulations(redis_url: str, rounds: int) -> float:
+    """P99 of a tick's wall time while a what-if job computes, over that while it is stopped (paired)."""
+    client, loop, start = _leading_loop(BESIDE_INSTANCES, redis_url)
+    dice = random.Random(1)
+    walls: dict[bool, list[float]] = {True: [], False: []}
+    job = multiprocessing.get_context("spawn").Process(target=simulate_for_ever, daemon=True)
+    job.start()
+    assert job.pid is not None
+    try:
+        for number in range(2 * rounds * BESIDE_BLOCK):
+            computing = number // BESIDE_BLOCK % 2 == 0
+            if number % BESIDE_BLOCK == 0:
+                os.kill(job.pid, signal.SIGCONT if computing else signal.SIGSTOP)
+            _report(client, BESIDE_INSTANCES, number, dice, start)
+            before = time.monotonic()
+            loop.tick(now_s=0.2 * number, now=start + timedelta(seconds=0.2 * number))
+            if number >= WARM_UP_TICKS:
+                walls[computing].append(time.monotonic() - before)
+    finally:
+        job.kill()
+        job.join()
+    p99 = {computing: statistics.quantiles(times, n=100)[-1] for computing, times in walls.items()}
+    return round(p99[True] / p99[False], 3)
+
+
+def simulate_for_ever() -> None:
+    """What a worker of the what-if queue does: one simulation after another, at the job's niceness."""
+    from controlplane.scheduling.config import SchedulingConfig
+    from controlplane.simulator import latency, what_if
+    from controlplane.simulator.driver import SimulationConfig, simulate
+    from controlplane.simulator.workloads import generate
+
+    os.nice(what_if.NICE)
+    while True:
+        simulate(
+            generate("M-M", 7.6, 2_000, seed=1),
+            SimulationConfig(SchedulingConfig.recommended(), 16, latency.load()),
+        )
+
+
+def _measure_size(size: int, ticks: int, redis_url: str) -> dict[str, Any]:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    client, loop, start = _leading_loop(size, redis_url)
     spent = _watch_phases(loop)
     dice = random.Random(size)
     totals, commands = [], []
