@@ -216,9 +216,9 @@ function where(instances: readonly Instance[], sums: Totals, now: number): Cell 
     : "no instance that takes work has a gap.";
   return {
     title,
-    main: `${top.id} is ${percent(share)} full`,
+    main: share === 0 ? "Nothing runs now" : `${top.id} is ${percent(share)} full`,
     detail: `${free} is free in total; ${gap}`,
-    link: `/instances/${top.id}`,
+    ...(share === 0 ? {} : { link: `/instances/${top.id}` }),
   };
 }
 
