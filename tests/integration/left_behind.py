@@ -24,9 +24,8 @@ def shared_memory_of(processes: Iterable[psutil.Process]) -> list[Path]:
 
 
 def temporary_files() -> set[str]:
-    """Those outside of the run directory that could be ours; Ray's default is ``ray``."""
-    names = {each.name for each in Path(tempfile.gettempdir()).iterdir()}
-    return {name for name in names if name == "ray" or "vllm" in name or "torch" in name}
+    """Ray's default folder. All else goes to the run directory, which is every child's ``TMPDIR``."""
+    return {each.name for each in Path(tempfile.gettempdir()).iterdir() if each.name == "ray"}
 
 
 def files_at_home() -> set[str]:
