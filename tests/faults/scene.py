@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from controlplane.gateway.entries import Entry
 from engine_agents.messages import MigrationOutcome
-from tests.faults.agents import Agent, wait_until
+from tests.faults.agents import Agent, AgentGoneError, wait_until
 from tests.faults.dispatches import Dispatches
 from tests.faults.load import SHAPES, Answer, Ask, Load
 from tests.faults.matrix import Trial
@@ -177,6 +177,10 @@ class Scene:
             except ValueError as refusal:
                 in_vain[str(refusal)] += 1
                 continue
+            except AgentGoneError:
+                if struck():  # by the move before this one, just after that had ended
+                    return self._latest
+                raise
             over: list[MigrationOutcome] = []
             while not over:
                 # In this order: what has struck by the end of the migration was seen.
