@@ -39,7 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize("stage", ["vllm"], indirect=True)
         return
     variants = getattr(metafunc.function, "variants", ())
-    tried = [("vllm", *each) for each in combinations(config, variants, 1)]
+    real = is_long(config) or getattr(metafunc.function, "real", False)
+    tried = [("vllm" if real else "paced", *each) for each in combinations(config, variants, 1)]
     if "stage" in names and is_long(config):
         factor = option(config, "--paced-factor", 0)
         tried += [("paced", *each) for each in combinations(config, variants, factor)]

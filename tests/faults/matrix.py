@@ -25,6 +25,12 @@ def varied(*names: str) -> Callable[[Test], Test]:
     return note
 
 
+def on_real_engines(test: Test) -> Test:
+    """In ``make test``, too, this is tried on vLLM; the other cases are on paced engines there."""
+    test.real = True  # type: ignore[attr-defined]
+    return test
+
+
 @dataclass
 class Trial:
     """One fault, tried once. Counts are of tokens, but for ``requests``, ``failed`` and ``leaked``."""

@@ -138,6 +138,8 @@ class Site(Fleet):
         found: list[Entry] = []
 
         def there_is() -> bool:
+            if not self.procs[owner].alive():
+                raise AgentGoneError(f"{owner} runs nothing any more")
             least, most = tokens
             found[:] = [
                 live.entry

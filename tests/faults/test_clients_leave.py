@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.agents import ROOT, wait_until
 from tests.faults.load import KEY, Ask
+from tests.faults.matrix import on_real_engines
 from tests.faults.trials import Stage
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]  # slow: loads engines
@@ -35,6 +36,7 @@ async def leave_early(url: str, ask: Ask, pieces: int) -> None:
                 return
 
 
+@on_real_engines
 def test_case_30_clients_that_leave_in_mid_stream(stage: Stage, matrix, seed: int, leavers: int) -> None:
     with stage.trial(matrix, 30, f"{leavers} clients leave in mid-stream", seed) as scene:
         site = scene.site

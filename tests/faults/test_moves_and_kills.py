@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from tests.faults.agents import AgentGoneError
-from tests.faults.matrix import varied
+from tests.faults.matrix import on_real_engines, varied
 from tests.faults.scene import Scene
 from tests.faults.trials import Stage
 
@@ -53,6 +53,7 @@ def test_case_05_a_destination_that_is_killed(stage: Stage, matrix, seed: int, v
         move_into(scene, "destination", DESTINATION_DIES[variant])
 
 
+@on_real_engines
 def test_case_06_a_destination_that_is_killed_after_commit(stage: Stage, matrix, seed: int) -> None:
     with stage.trial(matrix, 6, "destination killed after COMMIT", seed) as scene:
         move_into(scene, "destination", f"destination.adopt.done:kill={scene.rng.uniform(0.0, 0.3):.3f}")

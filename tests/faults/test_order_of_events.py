@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from engine_agents.messages import MigrationOutcome, split_engine_id
-from tests.faults.matrix import varied
+from tests.faults.matrix import on_real_engines, varied
 from tests.faults.scene import Scene
 from tests.faults.trials import Stage
 
@@ -90,6 +90,7 @@ def is_left(scene: Scene) -> MigrationOutcome | None:
     return outcome if outcome.reason == "aborted by its gateway" else None
 
 
+@on_real_engines
 @varied("twice the same", "both ways at once", "chain and back")
 def test_case_14_moves_that_cross(stage: Stage, matrix, seed: int, variant: str) -> None:
     with stage.trial(matrix, 14, f"moves: {variant}", seed, agents=3) as scene:
@@ -147,6 +148,7 @@ def chain(scene: Scene) -> None:
     scene.trial.note(done=3)
 
 
+@on_real_engines
 @varied("destination", "source")
 def test_case_15_draining_in_mid_copy(stage: Stage, matrix, seed: int, variant: str) -> None:
     """Neither a destination that is drained in mid-copy nor a whole drain ends a request."""

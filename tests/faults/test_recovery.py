@@ -11,6 +11,7 @@ import pytest
 from controlplane.gateway import live_requests
 from tests.faults.agents import wait_until
 from tests.faults.load import KEY, SHAPES, Ask
+from tests.faults.matrix import on_real_engines
 from tests.faults.relay import Way
 from tests.faults.scene import Scene
 from tests.faults.trials import Stage
@@ -67,6 +68,7 @@ def refused_ms(url: str) -> float:
     return round(1e3 * waited_s)
 
 
+@on_real_engines
 def test_an_engine_that_returns_before_the_deadline_goes_on_by_itself(
     stage: Stage, matrix, seed: int, monkeypatch
 ) -> None:
