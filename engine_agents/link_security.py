@@ -142,3 +142,7 @@ async def watch_listener(
         socket.disable_monitor()
         monitor.close(linger=0)
         raise
+    except zmq.ZMQError as error:
+        # The socket has gone with its context: there is nobody left to hear of.
+        if not (socket.closed or monitor.closed or error.errno in (zmq.ENOTSOCK, zmq.ETERM)):
+            raise

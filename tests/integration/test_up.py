@@ -223,12 +223,12 @@ def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Sta
             "select source, destination, rule, json_array_length(stages), downtime_ms, tokens_moved "
             "from rebalancing_requestmigration where state = 'done' and rule != 'manual'"
         )
-        if moved:
+        if any(tokens for *_, tokens in moved):  # one that is preempted on the way goes on without its cache
             break
-    assert moved
-    for source, destination, rule, stages, downtime_ms, tokens in moved:
+    assert any(tokens for *_, tokens in moved), moved
+    for source, destination, rule, stages, downtime_ms, _ in moved:
         assert source != destination and rule
-        assert stages >= 1 and downtime_ms > 0 and tokens > 0
+        assert stages >= 1 and downtime_ms > 0
 
 
 def test_draining_under_load_fails_no_request(stack: Stack) -> None:
