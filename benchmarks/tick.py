@@ -73,7 +73,7 @@ def main() -> None:
         ticks = options.ticks or (10 if options.quick else 30)
         result = measure(options.instances, ticks, f"unix://{folder / 'redis.sock'}")
         result["p99_ratio_beside_simulations"] = beside_simulations(
-            f"unix://{folder / 'redis.sock'}", 4 if options.quick else 12
+            f"unix://{folder / 'redis.sock'}", 4 if options.quick else 40
         )
     finally:
         server.terminate()
