@@ -84,6 +84,13 @@ def paced(server: AgentServer) -> PacedEngine:
     return server.engine
 
 
+async def _ready(socket: zmq.asyncio.Socket) -> Ready:
+    """Whoever takes over a name may first get what was meant for the one before."""
+    while not isinstance(message := _decoder.decode(await socket.recv()), Ready):
+        pass
+    return message
+
+
 class BareGateway:
     """A gateway's wire side: one DEALER per agent, tokens by request, and the judge of moves.
 
@@ -127,8 +134,7 @@ class BareGateway:
         socket.connect(endpoint)
         hello = Hello(gateway_id=self.gateway_id, incarnation=self.incarnation)
         await socket.send(encode(hello))
-        ready = _decoder.decode(await asyncio.wait_for(socket.recv(), PATIENCE_S))
-        assert isinstance(ready, Ready)
+        ready = await asyncio.wait_for(_ready(socket), PATIENCE_S)
         self.ready[ready.instance_id] = ready
         self._sockets[ready.instance_id] = socket
         self._tasks.append(asyncio.create_task(self._receive(ready.instance_id, socket)))
