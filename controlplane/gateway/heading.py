@@ -44,7 +44,7 @@ class Heading:
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.content_length = self.authorization = self.api_key = b""
-        """The first of each."""
+        """The first of each; of the length, the last."""
         self.forwarded: Sequence[bytes] = ()
         """Every ``X-Forwarded-For``, in order."""
         self.passed: Headers = []

@@ -10,15 +10,15 @@ ordered by tensor, then block: one indexed copy per tensor on either side.
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
 
 
-class Blocks(Protocol):
+class Blocks(ABC):
     """The KV blocks of one engine, wherever they are."""
 
     bytes_per_block: int
@@ -26,23 +26,46 @@ class Blocks(Protocol):
     """Whether any thread may read and write them while a step runs; else only the engine's, between two."""
 
     @property
+    @abstractmethod
     def layout(self) -> str:
         """Equal for two engines exactly when the bytes of a block mean the same."""
 
     def gather(self, block_ids: Sequence[int]) -> bytearray:
         """Bytes of these blocks, in this order."""
+        buffer = bytearray(self.bytes_per_block * len(block_ids))
+        self.gather_into(block_ids, memoryview(buffer))
+        return buffer
 
     def gather_into(self, block_ids: Sequence[int], buffer: memoryview) -> None:
         """The same into memory that is there. Raises ``ValueError`` when it has another length."""
+        if len(buffer) != self.bytes_per_block * len(block_ids):
+            raise ValueError(f"{len(block_ids)} blocks do not fill {len(buffer)} bytes")
+        if block_ids:
+            self._read(block_ids, buffer)
 
     def scatter(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
         """Inverse of :meth:`gather`. Raises ``ValueError`` when the length of ``data`` is wrong."""
+        expected = self.bytes_per_block * len(block_ids)
+        given = memoryview(data).nbytes
+        if given != expected:
+            raise ValueError(f"{len(block_ids)} blocks are {expected} bytes, but {given} were given")
+        if block_ids:
+            self._write(block_ids, data)
 
+    @abstractmethod
+    def _read(self, block_ids: Sequence[int], buffer: memoryview) -> None:
+        """Some blocks, into a buffer of their length."""
+
+    @abstractmethod
+    def _write(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
+        """Some blocks, from data of their length."""
+
+    @abstractmethod
     def close(self) -> None:
         """The engine has stopped."""
 
 
-class BlockStore:
+class BlockStore(Blocks):
     """Reads and writes blocks by their ids; any thread, as the caller guards against reuse."""
 
     beside_steps = True
@@ -59,24 +82,12 @@ class BlockStore:
 
     @property
     def layout(self) -> str:
-        """Equal for two engines exactly when the bytes of a block mean the same."""
         shapes = [
             f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape[1:])}" for tensor in self._tensors
         ]
         return ",".join(shapes)
 
-    def gather(self, block_ids: Sequence[int]) -> bytearray:
-        """Bytes of these blocks, in this order."""
-        buffer = bytearray(self.bytes_per_block * len(block_ids))
-        self.gather_into(block_ids, memoryview(buffer))
-        return buffer
-
-    def gather_into(self, block_ids: Sequence[int], buffer: memoryview) -> None:
-        """The same into memory that is there. Raises ``ValueError`` when it has another length."""
-        if len(buffer) != self.bytes_per_block * len(block_ids):
-            raise ValueError(f"{len(block_ids)} blocks do not fill {len(buffer)} bytes")
-        if not block_ids:
-            return
+    def _read(self, block_ids: Sequence[int], buffer: memoryview) -> None:
         with torch.inference_mode(), self._beside_compute():
             ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
             for tensor, target in zip(self._tensors, self._parts(buffer, len(block_ids)), strict=True):
@@ -85,14 +96,7 @@ class BlockStore:
                 else:
                     target.copy_(torch.index_select(tensor, 0, ids))
 
-    def scatter(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
-        """Inverse of :meth:`gather`. Raises ``ValueError`` when the length of ``data`` is wrong."""
-        expected = self.bytes_per_block * len(block_ids)
-        given = memoryview(data).nbytes
-        if given != expected:
-            raise ValueError(f"{len(block_ids)} blocks are {expected} bytes, but {given} were given")
-        if not block_ids:
-            return
+    def _write(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
         with torch.inference_mode(), self._beside_compute():
             ids = torch.tensor(block_ids, dtype=torch.long, device=self._device)
             for tensor, source in zip(self._tensors, self._parts(data, len(block_ids)), strict=True):

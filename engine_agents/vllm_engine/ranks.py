@@ -135,7 +135,7 @@ class RankStates(RequestStates):
         self._ask("llumdeck_abandon_step")
 
 
-class RankBlocks:
+class RankBlocks(Blocks):
     """As :class:`BlockStore`, for a cache that is shared out among ranks. On the engine's thread."""
 
     beside_steps = False
@@ -154,24 +154,12 @@ class RankBlocks:
     def layout(self) -> str:
         return self._layout
 
-    def gather(self, block_ids: Sequence[int]) -> bytearray:
-        buffer = bytearray(self.bytes_per_block * len(block_ids))
-        self.gather_into(block_ids, memoryview(buffer))
-        return buffer
-
-    def gather_into(self, block_ids: Sequence[int], buffer: memoryview) -> None:
-        """Raises ``ValueError`` when ``buffer`` has another length."""
-        if len(buffer) != self.bytes_per_block * len(block_ids):
-            raise ValueError(f"{len(block_ids)} blocks do not fill {len(buffer)} bytes")
+    def _read(self, block_ids: Sequence[int], buffer: memoryview) -> None:
         for ids, part in self._turns(block_ids, buffer):
             self._ask("llumdeck_gather", args=(ids,))
             part[:] = self._arena.slot(0, len(part))
 
-    def scatter(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
-        """Raises ``ValueError`` when the length of ``data`` is wrong."""
-        expected = self.bytes_per_block * len(block_ids)
-        if len(data) != expected:
-            raise ValueError(f"{len(block_ids)} blocks are {expected} bytes, but {len(data)} were given")
+    def _write(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
         for ids, part in self._turns(block_ids, memoryview(data)):
             self._arena.slot(0, len(part))[:] = part
             self._ask("llumdeck_scatter", args=(ids,))
