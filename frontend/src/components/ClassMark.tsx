@@ -13,3 +13,22 @@ export function ClassMark({ name, color }: { name: string; color?: string }) {
     />
   );
 }
+
+/** What the patterns of memory mean: the classes, then what is held without being used. */
+export function PatternLegend({ classes }: { classes: readonly string[] }) {
+  return (
+    <>
+      {classes.map((name) => (
+        <span key={name}>
+          <ClassMark name={name} /> {name}
+        </span>
+      ))}
+      <span>
+        <span className="class-mark pattern-arriving" /> arriving
+      </span>
+      <span>
+        <span className="class-mark pattern-headroom" /> headroom
+      </span>
+    </>
+  );
+}

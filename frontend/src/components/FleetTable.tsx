@@ -6,7 +6,7 @@ import { tenantColor } from "../lib/tenants";
 import { freshness } from "../live/freshness";
 import type { Instance, Migration, Resident } from "../live/types";
 import { Arcs } from "./Arcs";
-import { ClassMark } from "./ClassMark";
+import { PatternLegend } from "./ClassMark";
 import { Mark } from "./Mark";
 import { MemoryBar } from "./MemoryBar";
 
@@ -187,17 +187,7 @@ export const FleetLegend = memo(function FleetLegend({ classes, tenants = [] }: 
           <span className="swatch" style={{ background: tenantColor(tenants, slug) }} /> {slug}
         </span>
       ))}
-      {classes.map((name) => (
-        <span key={name}>
-          <ClassMark name={name} /> {name}
-        </span>
-      ))}
-      <span>
-        <span className="class-mark pattern-arriving" /> arriving
-      </span>
-      <span>
-        <span className="class-mark pattern-headroom" /> headroom
-      </span>
+      <PatternLegend classes={classes} />
       <span className="t3">tick: 90{"\u202f"}% · freeness: decode steps until memory ends</span>
     </div>
   );

@@ -1,7 +1,7 @@
 import { byRank } from "../../lib/fleet";
 import { tenantColor } from "../../lib/tenants";
 import type { LiveState } from "../../live/reducer";
-import { ClassMark } from "../ClassMark";
+import { PatternLegend } from "../ClassMark";
 
 interface LegendProps {
   state: LiveState;
@@ -28,17 +28,7 @@ export function Legend({ state, highlight, byTenant, onHighlight }: LegendProps)
             <span className="swatch" style={{ background: tenantColor(state.tenants, slug) }} /> {slug}
           </button>
         ))}
-      {byRank(state).map((row) => (
-        <span key={row.name}>
-          <ClassMark name={row.name} /> {row.name}
-        </span>
-      ))}
-      <span>
-        <span className="class-mark pattern-arriving" /> arriving
-      </span>
-      <span>
-        <span className="class-mark pattern-headroom" /> headroom
-      </span>
+      <PatternLegend classes={byRank(state).map((row) => row.name)} />
       <span>
         <span className="class-mark leaving-mark" /> leaving
       </span>
