@@ -6,6 +6,7 @@ import { blocksOf, outcomeOf, ruleWords, shortMove, splitStages, stopShort } fro
 import type { LiveState } from "../live/reducer";
 import type { Migration } from "../live/types";
 import { ClassMark } from "./ClassMark";
+import { type Column, DataTable } from "./DataTable";
 import { Mark } from "./Mark";
 
 interface HistoryProps {
@@ -18,55 +19,48 @@ export function HistoryTable({ moves, state, now }: HistoryProps) {
   const narrow = useNarrow();
   if (moves.length === 0) return <p className="empty t2">No move matches.</p>;
   if (narrow) return <HistoryList moves={moves} now={now} />;
-  return (
-    <div className="scroll-x">
-      <table className="table tight">
-        <thead>
-          <tr>
-            <th>Move</th>
-            <th>Ended, UTC</th>
-            <th>Path</th>
-            <th>Tenant and class</th>
-            <th className="num">Blocks</th>
-            <th className="num">Stages</th>
-            <th className="num">Downtime</th>
-            <th>Outcome</th>
-            <th>Reason</th>
-          </tr>
-        </thead>
-        <tbody>
-          {moves.map((move) => (
-            <tr key={move.id}>
-              <td className="mono nowrap">
-                <Link to={`/migrations/${move.id}`} title={move.id}>
-                  {shortMove(move.id)}
-                </Link>
-              </td>
-              <td className="t2 nowrap" title={fullTime(move.ended_at)}>
-                {moment(move.ended_at, now)}
-              </td>
-              <td className="nowrap">
-                {move.source} → {move.destination}
-              </td>
-              <td className="nowrap">
-                <ClassMark name={move.slo_class} color={tenantColor(state.tenants, move.tenant)} />{" "}
-                {move.tenant || ABSENT} <span className="t3">{move.slo_class}</span>
-              </td>
-              <td className="num">{count(blocksOf(move))}</td>
-              <td className="num t2">{count(splitStages(move).copies.length)}</td>
-              <td className="num strong">{duration(move.downtime_ms)}</td>
-              <td>
-                <OutcomeWords move={move} />
-              </td>
-              <td className="t2 reason" title={move.why}>
-                {move.rule === "drain" ? "drain" : ruleWords(move)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
+  return <DataTable tight columns={columns(state, now)} rows={moves} rowKey={(move) => move.id} />;
+}
+
+function columns(state: LiveState, now: number): Column<Migration>[] {
+  return [
+    {
+      head: "Move",
+      className: "mono nowrap",
+      cell: (move) => (
+        <Link to={`/migrations/${move.id}`} title={move.id}>
+          {shortMove(move.id)}
+        </Link>
+      ),
+    },
+    {
+      head: "Ended, UTC",
+      className: "t2 nowrap",
+      title: (move) => fullTime(move.ended_at),
+      cell: (move) => moment(move.ended_at, now),
+    },
+    { head: "Path", className: "nowrap", cell: (move) => `${move.source} → ${move.destination}` },
+    {
+      head: "Tenant and class",
+      className: "nowrap",
+      cell: (move) => (
+        <>
+          <ClassMark name={move.slo_class} color={tenantColor(state.tenants, move.tenant)} />{" "}
+          {move.tenant || ABSENT} <span className="t3">{move.slo_class}</span>
+        </>
+      ),
+    },
+    { head: "Blocks", num: true, cell: (move) => count(blocksOf(move)) },
+    { head: "Stages", num: true, className: "t2", cell: (move) => count(splitStages(move).copies.length) },
+    { head: "Downtime", num: true, className: "strong", cell: (move) => duration(move.downtime_ms) },
+    { head: "Outcome", cell: (move) => <OutcomeWords move={move} /> },
+    {
+      head: "Reason",
+      className: "t2 reason",
+      title: (move) => move.why,
+      cell: (move) => (move.rule === "drain" ? "drain" : ruleWords(move)),
+    },
+  ];
 }
 
 function HistoryList({ moves, now }: Omit<HistoryProps, "state">) {

@@ -1,3 +1,4 @@
+import { Link } from "react-router";
 import type { LiveRequest } from "../api/types";
 import { count, percent } from "../lib/format";
 import { tenantColor } from "../lib/tenants";
@@ -6,6 +7,7 @@ import type { LiveState } from "../live/reducer";
 import type { Instance } from "../live/types";
 import { useBlocked } from "./ActionButton";
 import { ClassMark } from "./ClassMark";
+import { type Column, DataTable } from "./DataTable";
 import { useDialog } from "./dialogs/DialogProvider";
 import { Mark } from "./Mark";
 
@@ -22,85 +24,70 @@ export function RequestTable({ instanceId, requests, instance, state, loading }:
   if (loading) return <p className="empty t3">Asking the instance…</p>;
   if (requests.length === 0) return <p className="empty">No request is here now.</p>;
   return (
-    <div className="scroll-x request-table">
-      <table className="table">
-        <thead>
-          <tr>
-            <th className="num">#</th>
-            <th>Request</th>
-            <th>Tenant</th>
-            <th>Class</th>
-            <th className="num">Blocks</th>
-            <th className="num">Tokens</th>
-            <th className="num">Share</th>
-            <th>State</th>
-            <th>
-              <span className="visually-hidden">Action</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {requests.map((request, index) => (
-            <Row
-              key={request.engine_id}
-              place={index + 1}
-              request={request}
-              instance={instance}
-              state={state}
-              instanceId={instanceId}
-            />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable
+      bounded
+      columns={columns(instanceId, instance, state)}
+      rows={requests}
+      rowKey={(request) => request.engine_id}
+    />
   );
 }
 
-interface RowProps {
-  place: number;
-  request: LiveRequest;
-  instance: Instance;
-  state: LiveState;
-  instanceId: string;
+function columns(instanceId: string, instance: Instance, state: LiveState): Column<LiveRequest>[] {
+  const share = (request: LiveRequest) =>
+    instance.total_blocks ? request.blocks / instance.total_blocks : null;
+  return [
+    { head: "#", num: true, className: "t3", cell: (_, index) => index + 1 },
+    {
+      head: "Request",
+      className: "nowrap",
+      cell: (request) => (
+        <>
+          <ClassMark name={request.slo_class} color={tenantColor(state.tenants, request.tenant)} />{" "}
+          <Link className="mono" to={`/requests/${request.request_id}`} title={request.request_id}>
+            {shortId(request.request_id)}
+          </Link>
+        </>
+      ),
+    },
+    { head: "Tenant", className: "nowrap", cell: (request) => request.tenant || "–" },
+    { head: "Class", cell: (request) => request.slo_class },
+    { head: "Blocks", num: true, cell: (request) => count(request.blocks) },
+    { head: "Tokens", num: true, cell: (request) => count(request.prompt_tokens + request.output_tokens) },
+    {
+      head: "Share",
+      num: true,
+      className: "t2",
+      cell: (request) => (request.state === "waiting" ? "–" : percent(share(request))),
+    },
+    { head: "State", className: "nowrap", cell: (request) => stateCell(request, state) },
+    {
+      head: "Action",
+      bare: true,
+      num: true,
+      cell: (request) => <Move request={request} instanceId={instanceId} />,
+    },
+  ];
 }
 
-function Row({ place, request, instance, state, instanceId }: RowProps) {
+function Move({ request, instanceId }: { request: LiveRequest; instanceId: string }) {
   const open = useDialog();
   const blocked = useBlocked();
-  const share = instance.total_blocks ? request.blocks / instance.total_blocks : null;
+  if (request.state !== "running" || request.migration_id) return null;
   return (
-    <tr>
-      <td className="num t3">{place}</td>
-      <td className="nowrap">
-        <ClassMark name={request.slo_class} color={tenantColor(state.tenants, request.tenant)} />{" "}
-        <span className="mono" title={request.request_id}>
-          {shortId(request.request_id)}
-        </span>
-      </td>
-      <td className="nowrap">{request.tenant || "–"}</td>
-      <td>{request.slo_class}</td>
-      <td className="num">{count(request.blocks)}</td>
-      <td className="num">{count(request.prompt_tokens + request.output_tokens)}</td>
-      <td className="num t2">{request.state === "waiting" ? "–" : percent(share)}</td>
-      <td className="nowrap">{stateCell(request, state)}</td>
-      <td className="num">
-        {request.state === "running" && !request.migration_id && (
-          <button
-            type="button"
-            className="btn small quiet"
-            aria-disabled={blocked ? true : undefined}
-            title={blocked || `Migrate ${request.request_id}…`}
-            onClick={
-              blocked
-                ? undefined
-                : () => open({ kind: "migrate", sourceId: instanceId, requestId: request.request_id })
-            }
-          >
-            Migrate…
-          </button>
-        )}
-      </td>
-    </tr>
+    <button
+      type="button"
+      className="btn small quiet"
+      aria-disabled={blocked ? true : undefined}
+      title={blocked || `Migrate ${request.request_id}…`}
+      onClick={
+        blocked
+          ? undefined
+          : () => open({ kind: "migrate", sourceId: instanceId, requestId: request.request_id })
+      }
+    >
+      Migrate…
+    </button>
   );
 }
 

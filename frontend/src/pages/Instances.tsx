@@ -1,42 +1,36 @@
-import { useSearchParams } from "react-router";
+import { FilterField, Picker } from "../components/Choices";
 import { FleetLegend, FleetList, FleetTable } from "../components/FleetTable";
 import { OverviewSkeleton } from "../components/Skeletons";
 import { Stat } from "../components/Stat";
 import { byRank, liveMoves, stateWord, totals } from "../lib/fleet";
 import { count, percentNumber } from "../lib/format";
 import { useNarrow } from "../lib/narrow";
+import { useUrlState } from "../lib/urlState";
 import { useShown, useTopic } from "../live/context";
 import { useInstances } from "../live/pool";
 
 const SHOWN_BY_REQUEST = 32;
-const SORTS = {
-  name: "name",
-  full: "fullest first",
-  free: "freeness, lowest first",
-  waiting: "waiting, most first",
-} as const;
-type Sort = keyof typeof SORTS;
+const SORTS = [
+  ["name", "name"],
+  ["full", "fullest first"],
+  ["free", "freeness, lowest first"],
+  ["waiting", "waiting, most first"],
+] as const;
+type Sort = (typeof SORTS)[number][0];
 
 export default function Instances() {
   const { state, screenNow: now } = useShown();
   const instances = useInstances();
   const narrow = useNarrow();
-  const [query, setQuery] = useSearchParams();
+  const [text, setText] = useUrlState<string>("q", "");
+  const [sort, setSort] = useUrlState<Sort>("sort", "name");
   useTopic("requests", instances.length <= SHOWN_BY_REQUEST);
   if (state === null) return <OverviewSkeleton />;
-  const text = query.get("q") ?? "";
-  const sort = (query.get("sort") ?? "name") as Sort;
   const shown = sorted(
     instances.filter((item) => `${item.id} ${item.host ?? ""} ${stateWord(item, now)}`.includes(text)),
     sort,
   );
   const sums = totals(instances, now);
-  const set = (name: string, value: string) => {
-    const next = new URLSearchParams(query);
-    if (value) next.set(name, value);
-    else next.delete(name);
-    setQuery(next, { replace: true });
-  };
   return (
     <>
       <div className="page-head">
@@ -58,30 +52,8 @@ export default function Instances() {
         </div>
       </div>
       <div className="row filters">
-        <input
-          className="field"
-          data-filter
-          placeholder="Filter name, host, state"
-          aria-label="Filter instances"
-          value={text}
-          onChange={(event) => set("q", event.currentTarget.value)}
-        />
-        <label className="t3">
-          Order by{" "}
-          <select
-            className="field"
-            value={sort}
-            onChange={(event) =>
-              set("sort", event.currentTarget.value === "name" ? "" : event.currentTarget.value)
-            }
-          >
-            {Object.entries(SORTS).map(([key, words]) => (
-              <option key={key} value={key}>
-                {words}
-              </option>
-            ))}
-          </select>
-        </label>
+        <FilterField value={text} placeholder="Filter name, host, state" onChange={setText} />
+        <Picker label="Order by" value={sort} options={SORTS} onChange={setSort} />
       </div>
       <section className="card" aria-label="instances">
         {shown.length === 0 ? (

@@ -1,6 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "react-router";
 import { getMigration } from "../api/migrations";
+import { type Column, DataTable } from "../components/DataTable";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { FactList } from "../components/FactList";
 import { OutcomeWords } from "../components/HistoryTable";
@@ -55,45 +56,41 @@ export default function MigrationPage() {
   );
 }
 
+interface StageRow {
+  name: string;
+  blocks: number | undefined;
+  bytes: number | undefined;
+  duration_ms: number | null;
+  tokens_meanwhile: number | null;
+}
+
+const STAGE_COLUMNS: Column<StageRow>[] = [
+  { head: "Stage", cell: (row) => row.name },
+  { head: "Blocks", num: true, cell: (row) => count(row.blocks) },
+  { head: "Size", num: true, cell: (row) => bytes(row.bytes) },
+  { head: "Time", num: true, cell: (row) => duration(row.duration_ms) },
+  { head: "Tokens made meanwhile", num: true, cell: (row) => count(row.tokens_meanwhile) },
+];
+
 function StageTable({ move }: { move: Migration }) {
   const { copies, handOver } = splitStages(move);
+  const rows: StageRow[] = [
+    ...copies.map((stage) => ({ name: `stage ${stage.stage}`, ...stage })),
+    {
+      name: "freeze, hand over",
+      blocks: handOver?.blocks,
+      bytes: handOver?.bytes,
+      duration_ms: move.downtime_ms,
+      tokens_meanwhile: move.state === "done" ? 0 : null,
+    },
+  ];
   return (
     <section className="card" aria-label="stages as a table">
       <div className="card-head">
         <h2>Stages</h2>
         <span className="aside">as measured by {move.source}</span>
       </div>
-      <div className="scroll-x">
-        <table className="table">
-          <thead>
-            <tr>
-              <th>Stage</th>
-              <th className="num">Blocks</th>
-              <th className="num">Size</th>
-              <th className="num">Time</th>
-              <th className="num">Tokens made meanwhile</th>
-            </tr>
-          </thead>
-          <tbody>
-            {copies.map((stage) => (
-              <tr key={stage.stage}>
-                <td>stage {stage.stage}</td>
-                <td className="num">{count(stage.blocks)}</td>
-                <td className="num">{bytes(stage.bytes)}</td>
-                <td className="num">{duration(stage.duration_ms)}</td>
-                <td className="num">{count(stage.tokens_meanwhile)}</td>
-              </tr>
-            ))}
-            <tr>
-              <td>freeze, hand over</td>
-              <td className="num">{count(handOver?.blocks)}</td>
-              <td className="num">{bytes(handOver?.bytes)}</td>
-              <td className="num">{duration(move.downtime_ms)}</td>
-              <td className="num">{move.state === "done" ? "0" : "–"}</td>
-            </tr>
-          </tbody>
-        </table>
-      </div>
+      <DataTable columns={STAGE_COLUMNS} rows={rows} rowKey={(row) => row.name} />
     </section>
   );
 }

@@ -5,6 +5,7 @@ import { useRequest } from "../api/requests";
 import type { RequestDetail, TimelineEvent } from "../api/shapes";
 import { Segmented } from "../components/Choices";
 import { ClassMark } from "../components/ClassMark";
+import { type Column, DataTable } from "../components/DataTable";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { Mark } from "../components/Mark";
 import { Outcome } from "../components/request/FinishedTable";
@@ -232,6 +233,34 @@ function Key({ style, text }: { className: string; style: string; text: string }
   );
 }
 
+const EVENT_COLUMNS: Column<TimelineEvent>[] = [
+  {
+    head: "Time, UTC",
+    className: "nowrap t2",
+    title: (event) => fullTime(seconds(event.at)),
+    cell: (event) => event.at.slice(11, 23),
+  },
+  {
+    head: "Event",
+    className: "strong nowrap",
+    cell: (event) => (
+      <>
+        <EventMark kind={event.kind} /> {event.kind.replaceAll("_", " ")}
+      </>
+    ),
+  },
+  {
+    head: "Detail",
+    className: "t2",
+    cell: (event) => (
+      <>
+        {event.instance && <Link to={`/instances/${event.instance}`}>{event.instance}</Link>} {event.detail}
+      </>
+    ),
+  },
+  { head: "Shown by", className: "nowrap", cell: (event) => <Proof event={event} /> },
+];
+
 function Events({ events }: { events: readonly TimelineEvent[] }) {
   return (
     <section className="card" aria-label="events of the request">
@@ -242,37 +271,7 @@ function Events({ events }: { events: readonly TimelineEvent[] }) {
       {events.length === 0 ? (
         <p className="empty">No event was recorded.</p>
       ) : (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Time, UTC</th>
-                <th>Event</th>
-                <th>Detail</th>
-                <th>Shown by</th>
-              </tr>
-            </thead>
-            <tbody>
-              {events.map((event, index) => (
-                <tr key={index}>
-                  <td className="nowrap t2" title={fullTime(seconds(event.at))}>
-                    {event.at.slice(11, 23)}
-                  </td>
-                  <td className="strong nowrap">
-                    <EventMark kind={event.kind} /> {event.kind.replaceAll("_", " ")}
-                  </td>
-                  <td className="t2">
-                    {event.instance && <Link to={`/instances/${event.instance}`}>{event.instance}</Link>}{" "}
-                    {event.detail}
-                  </td>
-                  <td className="nowrap">
-                    <Proof event={event} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable columns={EVENT_COLUMNS} rows={events} rowKey={(_, index) => index} />
       )}
     </section>
   );

@@ -4,6 +4,7 @@ import type { WaitingRequest } from "../../lib/queue";
 import { tenantColor } from "../../lib/tenants";
 import { shortId } from "../../lib/words";
 import { ClassMark } from "../ClassMark";
+import { type Column, DataTable } from "../DataTable";
 
 interface QueueProps {
   waiting: readonly WaitingRequest[];
@@ -36,27 +37,11 @@ export function QueueCard({ waiting, total, largest, tenants, now }: QueueProps)
             : "Every request that was admitted decodes or is being prefilled now."}
         </p>
       ) : (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th className="num">#</th>
-                <th>Request</th>
-                <th>Tenant</th>
-                <th>Class</th>
-                <th className="num">Waits</th>
-                <th className="num">Needs</th>
-                <th>Where</th>
-                <th>Why</th>
-              </tr>
-            </thead>
-            <tbody>
-              {waiting.slice(0, SHOWN).map((item) => (
-                <Row key={`${item.where}/${item.requestId}`} {...{ item, largest, tenants, now }} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable
+          columns={columns(largest, tenants, now)}
+          rows={waiting.slice(0, SHOWN)}
+          rowKey={(item) => `${item.where}/${item.requestId}`}
+        />
       )}
       {waiting.length > SHOWN && (
         <p className="caption card-body">and {count(waiting.length - SHOWN)} more behind them</p>
@@ -65,39 +50,52 @@ export function QueueCard({ waiting, total, largest, tenants, now }: QueueProps)
   );
 }
 
-function Row({
-  item,
-  largest,
-  tenants,
-  now,
-}: Omit<QueueProps, "waiting" | "total"> & { item: WaitingRequest }) {
-  const nowhere = largest !== null && item.neededTokens > largest;
-  return (
-    <tr>
-      <td className="num t3">{item.position || "–"}</td>
-      <td className="nowrap">
-        <ClassMark name={item.sloClass} color={tenantColor(tenants, item.tenant)} />{" "}
-        <Link className="mono" to={`/requests/${item.requestId}`} title={item.requestId}>
-          {shortId(item.requestId)}
-        </Link>
-      </td>
-      <td className="nowrap">{item.tenant || "–"}</td>
-      <td>{item.sloClass}</td>
-      <td className="num strong" title={fullTime(item.since)}>
-        {age(now - item.since)}
-      </td>
-      <td className={`num ${nowhere ? "critical strong" : ""}`}>{count(item.neededTokens)} tokens</td>
-      <td className="nowrap t2">
-        {item.atInstance ? (
-          <Link to={`/instances/${item.where}`}>{item.where}</Link>
-        ) : (
-          "in front of the fleet"
-        )}
-      </td>
-      <td className="t2">
-        {item.why || "waits for its turn"}
-        {nowhere && <b> · fits nowhere now</b>}
-      </td>
-    </tr>
-  );
+function columns(largest: number | null, tenants: readonly string[], now: number): Column<WaitingRequest>[] {
+  const nowhere = (item: WaitingRequest) => largest !== null && item.neededTokens > largest;
+  return [
+    { head: "#", num: true, className: "t3", cell: (item) => item.position || "–" },
+    {
+      head: "Request",
+      className: "nowrap",
+      cell: (item) => (
+        <>
+          <ClassMark name={item.sloClass} color={tenantColor(tenants, item.tenant)} />{" "}
+          <Link className="mono" to={`/requests/${item.requestId}`} title={item.requestId}>
+            {shortId(item.requestId)}
+          </Link>
+        </>
+      ),
+    },
+    { head: "Tenant", className: "nowrap", cell: (item) => item.tenant || "–" },
+    { head: "Class", cell: (item) => item.sloClass },
+    {
+      head: "Waits",
+      num: true,
+      className: "strong",
+      title: (item) => fullTime(item.since),
+      cell: (item) => age(now - item.since),
+    },
+    {
+      head: "Needs",
+      num: true,
+      className: (item) => (nowhere(item) ? "critical strong" : ""),
+      cell: (item) => `${count(item.neededTokens)} tokens`,
+    },
+    {
+      head: "Where",
+      className: "nowrap t2",
+      cell: (item) =>
+        item.atInstance ? <Link to={`/instances/${item.where}`}>{item.where}</Link> : "in front of the fleet",
+    },
+    {
+      head: "Why",
+      className: "t2",
+      cell: (item) => (
+        <>
+          {item.why || "waits for its turn"}
+          {nowhere(item) && <b> · fits nowhere now</b>}
+        </>
+      ),
+    },
+  ];
 }

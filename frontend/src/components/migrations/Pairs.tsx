@@ -1,5 +1,6 @@
 import type { MovePair } from "../../api/shapes";
 import { count, duration } from "../../lib/format";
+import { type Column, DataTable } from "../DataTable";
 
 interface PairsProps {
   pairs: readonly MovePair[];
@@ -10,47 +11,54 @@ interface PairsProps {
 /** From where to where, how often, how long the pause was; a row narrows the page to its pair. */
 export function Pairs({ pairs, chosen, onChoose }: PairsProps) {
   const most = Math.max(1, ...pairs.map((pair) => pair.total));
+  const isChosen = (pair: MovePair) =>
+    pair.source === chosen.source && pair.destination === chosen.destination;
+  const columns: Column<MovePair>[] = [
+    {
+      head: "From → to",
+      className: "nowrap",
+      cell: (pair) => (
+        <>
+          <button
+            type="button"
+            className="link"
+            aria-pressed={isChosen(pair)}
+            onClick={() => (isChosen(pair) ? onChoose("", "") : onChoose(pair.source, pair.destination))}
+          >
+            {pair.source} → {pair.destination}
+          </button>
+          <span className="pair-bar" aria-hidden>
+            <span style={{ width: `${(pair.done / most) * 100}%` }} />
+            <span className="is-stopped" style={{ width: `${(pair.stopped / most) * 100}%` }} />
+          </span>
+        </>
+      ),
+    },
+    {
+      head: "Moves",
+      num: true,
+      cell: (pair) => (
+        <>
+          <b>{count(pair.total)}</b>
+          {pair.stopped > 0 && <span className="caption block">{count(pair.stopped)} stopped</span>}
+        </>
+      ),
+    },
+    { head: "p50", num: true, cell: (pair) => duration(pair.downtime_p50_ms) },
+    { head: "p99", num: true, cell: (pair) => duration(pair.downtime_p99_ms) },
+  ];
   return (
     <div className="pairs-scroll">
-      <table className="table tight pairs" aria-label="moves by pair">
-        <thead>
-          <tr>
-            <th>From → to</th>
-            <th className="num">Moves</th>
-            <th className="num">p50</th>
-            <th className="num">p99</th>
-          </tr>
-        </thead>
-        <tbody>
-          {pairs.map((pair) => {
-            const current = pair.source === chosen.source && pair.destination === chosen.destination;
-            return (
-              <tr key={`${pair.source} ${pair.destination}`} className={current ? "is-chosen" : ""}>
-                <td className="nowrap">
-                  <button
-                    type="button"
-                    className="link"
-                    aria-pressed={current}
-                    onClick={() => (current ? onChoose("", "") : onChoose(pair.source, pair.destination))}
-                  >
-                    {pair.source} → {pair.destination}
-                  </button>
-                  <span className="pair-bar" aria-hidden>
-                    <span style={{ width: `${(pair.done / most) * 100}%` }} />
-                    <span className="is-stopped" style={{ width: `${(pair.stopped / most) * 100}%` }} />
-                  </span>
-                </td>
-                <td className="num">
-                  <b>{count(pair.total)}</b>
-                  {pair.stopped > 0 && <span className="caption block">{count(pair.stopped)} stopped</span>}
-                </td>
-                <td className="num">{duration(pair.downtime_p50_ms)}</td>
-                <td className="num">{duration(pair.downtime_p99_ms)}</td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
+      <DataTable
+        tight
+        narrow="table"
+        className="pairs"
+        label="moves by pair"
+        columns={columns}
+        rows={pairs}
+        rowKey={(pair) => `${pair.source} ${pair.destination}`}
+        rowClass={(pair) => (isChosen(pair) ? "is-chosen" : "")}
+      />
     </div>
   );
 }

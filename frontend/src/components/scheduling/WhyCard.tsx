@@ -10,6 +10,7 @@ import {
 import { decisionWhy, decisionWords, ruleText } from "../../lib/decisionWords";
 import { count, duration, fixed, percent, separated } from "../../lib/format";
 import { shortId } from "../../lib/words";
+import { type Column, DataTable } from "../DataTable";
 import { ProblemNote } from "../dialogs/Problem";
 import { Mark } from "../Mark";
 
@@ -124,45 +125,44 @@ function Candidates({ rows }: { rows: readonly Candidate[] }) {
     (a, b) => order[a.role] - order[b.role] || (b.score ?? -Infinity) - (a.score ?? -Infinity),
   );
   return (
-    <div className="scroll-x">
-      <table className="table tight">
-        <thead>
-          <tr>
-            <th>Instance</th>
-            <th>Freeness, steps</th>
-            <th className="num">Used</th>
-            <th className="num">Running</th>
-            <th className="num">Waiting</th>
-            <th>
-              <span className="visually-hidden">Result</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {sorted.map((row, index) => (
-            <tr
-              key={row.instance_id}
-              className={row.role === "dropped" ? "is-dropped" : row.role === "chosen" ? "is-chosen" : ""}
-            >
-              <td className="nowrap strong">
-                {row.role === "chosen" && <Mark shape="moving" size={12} />} {row.instance_id}
-              </td>
-              <td className="nowrap">
-                <span className="mini-bar" aria-hidden>
-                  <span style={{ width: percentWidth(row.freeness_tokens, most) }} />
-                </span>{" "}
-                {freenessWords(row)}
-              </td>
-              <td className="num">{count(row.used_tokens)}</td>
-              <td className="num">{count(row.running)}</td>
-              <td className="num">{count(row.waiting)}</td>
-              <td className="t2 detail">{result(row, index)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <DataTable
+      tight
+      columns={columns(most)}
+      rows={sorted}
+      rowKey={(row) => row.instance_id}
+      rowClass={(row) => (row.role === "dropped" ? "is-dropped" : row.role === "chosen" ? "is-chosen" : "")}
+    />
   );
+}
+
+function columns(most: number): Column<Candidate>[] {
+  return [
+    {
+      head: "Instance",
+      className: "nowrap strong",
+      cell: (row) => (
+        <>
+          {row.role === "chosen" && <Mark shape="moving" size={12} />} {row.instance_id}
+        </>
+      ),
+    },
+    {
+      head: "Freeness, steps",
+      className: "nowrap",
+      cell: (row) => (
+        <>
+          <span className="mini-bar" aria-hidden>
+            <span style={{ width: percentWidth(row.freeness_tokens, most) }} />
+          </span>{" "}
+          {freenessWords(row)}
+        </>
+      ),
+    },
+    { head: "Used, tokens", num: true, cell: (row) => count(row.used_tokens) },
+    { head: "Running", num: true, cell: (row) => count(row.running) },
+    { head: "Waiting", num: true, cell: (row) => count(row.waiting) },
+    { head: "Result", bare: true, className: "t2 detail", cell: result },
+  ];
 }
 
 function percentWidth(value: number | null, most: number): string {

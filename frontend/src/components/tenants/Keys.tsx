@@ -2,6 +2,7 @@ import { post } from "../../api/client";
 import type { KeyRow } from "../../api/shapes";
 import { useKeys } from "../../api/tenants";
 import { count, moment } from "../../lib/format";
+import { type Column, DataTable } from "../DataTable";
 import { useDialog } from "../dialogs/DialogProvider";
 import { ProblemNote } from "../dialogs/Problem";
 import { NewKey, RotateKey } from "./forms";
@@ -34,82 +35,77 @@ export function Keys({ slug }: { slug: string }) {
       {rows.length === 0 ? (
         <p className="empty">No key yet: without one nobody can send requests for {slug}.</p>
       ) : (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Key</th>
-                <th>What for</th>
-                <th>May</th>
-                <th>Last used</th>
-                <th>Expires</th>
-                <th>
-                  <span className="visually-hidden">Action</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row) => (
-                <KeyLine key={row.id} row={row} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable
+          columns={COLUMNS}
+          rows={rows}
+          rowKey={(row) => row.id}
+          rowClass={(row) => (row.valid ? "" : "t3")}
+        />
       )}
     </section>
   );
 }
 
-function KeyLine({ row }: { row: KeyRow }) {
+function at(text: string | null | undefined): string | null {
+  return text ? moment(Date.parse(text) / 1000, Date.now() / 1000) : null;
+}
+
+const COLUMNS: Column<KeyRow>[] = [
+  { head: "Key", className: "mono nowrap", cell: (row) => `${row.prefix}…` },
+  { head: "What for", cell: (row) => row.name },
+  {
+    head: "May",
+    className: "t2 detail",
+    cell: (row) =>
+      `${row.scopes.join(", ")}${row.networks.length > 0 ? ` from ${row.networks.join(", ")}` : ""}`,
+  },
+  {
+    head: "Last used",
+    className: "t2 nowrap",
+    title: (row) => row.last_used_from ?? undefined,
+    cell: (row) => at(row.last_used_at) ?? "never",
+  },
+  {
+    head: "Expires",
+    className: "t2 nowrap",
+    cell: (row) => (row.revoked_at ? `revoked ${at(row.revoked_at)}` : (at(row.expires_at) ?? "never")),
+  },
+  {
+    head: "Action",
+    bare: true,
+    num: true,
+    className: "nowrap",
+    cell: (row) => row.valid && <KeyActions row={row} />,
+  },
+];
+
+function KeyActions({ row }: { row: KeyRow }) {
   const open = useDialog();
-  const now = Date.now() / 1000;
-  const at = (text: string | null | undefined) => (text ? moment(Date.parse(text) / 1000, now) : null);
   return (
-    <tr className={row.valid ? "" : "t3"}>
-      <td className="mono nowrap">{row.prefix}…</td>
-      <td>{row.name}</td>
-      <td className="t2 detail">
-        {row.scopes.join(", ")}
-        {row.networks.length > 0 && ` from ${row.networks.join(", ")}`}
-      </td>
-      <td className="t2 nowrap" title={row.last_used_from ?? undefined}>
-        {at(row.last_used_at) ?? "never"}
-      </td>
-      <td className="t2 nowrap">
-        {row.revoked_at ? `revoked ${at(row.revoked_at)}` : (at(row.expires_at) ?? "never")}
-      </td>
-      <td className="num nowrap">
-        {row.valid && (
-          <>
-            <OwnButton
-              className="small quiet"
-              onClick={() =>
-                open({ kind: "form", content: (close) => <RotateKey row={row} onClose={close} /> })
-              }
-            >
-              Rotate…
-            </OwnButton>
-            <OwnButton
-              className="small quiet danger"
-              onClick={() =>
-                open({
-                  kind: "confirm",
-                  title: `Revoke ${row.prefix}…?`,
-                  text: `"${row.name}" is refused everywhere within 5 s. Its streams that run now end normally. This cannot be undone.`,
-                  verb: "Revoke the key",
-                  danger: true,
-                  run: (reason) =>
-                    post(`tenants/${row.tenant}/keys/${row.id}/revoke`, { change_reason: reason }),
-                  done: `${row.prefix}… is revoked.`,
-                  touches: ["tenants"],
-                })
-              }
-            >
-              Revoke…
-            </OwnButton>
-          </>
-        )}
-      </td>
-    </tr>
+    <>
+      <OwnButton
+        className="small quiet"
+        onClick={() => open({ kind: "form", content: (close) => <RotateKey row={row} onClose={close} /> })}
+      >
+        Rotate…
+      </OwnButton>
+      <OwnButton
+        className="small quiet danger"
+        onClick={() =>
+          open({
+            kind: "confirm",
+            title: `Revoke ${row.prefix}…?`,
+            text: `"${row.name}" is refused everywhere within 5 s. Its streams that run now end normally. This cannot be undone.`,
+            verb: "Revoke the key",
+            danger: true,
+            run: (reason) => post(`tenants/${row.tenant}/keys/${row.id}/revoke`, { change_reason: reason }),
+            done: `${row.prefix}… is revoked.`,
+            touches: ["tenants"],
+          })
+        }
+      >
+        Revoke…
+      </OwnButton>
+    </>
   );
 }

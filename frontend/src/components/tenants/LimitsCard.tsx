@@ -1,6 +1,8 @@
 import { remove } from "../../api/client";
+import type { LimitRow } from "../../api/shapes";
 import { useClasses, useTenantLimits } from "../../api/tenants";
 import { count } from "../../lib/format";
+import { type Column, DataTable } from "../DataTable";
 import { useDialog } from "../dialogs/DialogProvider";
 import { ProblemNote } from "../dialogs/Problem";
 import { EditLimits } from "./forms";
@@ -13,11 +15,45 @@ export function LimitsCard({ slug }: { slug: string }) {
   const classes = useClasses();
   const rows = limits.data ?? [];
   const names = (classes.data ?? []).map((row) => row.name);
-  const edit = (row?: (typeof rows)[number]) =>
+  const edit = (row?: LimitRow) =>
     open({
       kind: "form",
       content: (close) => <EditLimits tenant={slug} row={row} classes={names} onClose={close} />,
     });
+  const lift = (row: LimitRow) =>
+    open({
+      kind: "confirm",
+      title: `Lift the limits of ${row.subject}?`,
+      text: "It may use what the fleet has, within the limits that remain.",
+      verb: "Lift them",
+      run: () => remove(`tenants/${slug}/limits/${row.id}`),
+      done: "The limits are lifted.",
+      touches: ["tenants"],
+    });
+  const columns: Column<LimitRow>[] = [
+    { head: "Of", cell: (row) => row.subject },
+    { head: "Requests / min", num: true, cell: (row) => count(row.requests_per_minute) },
+    { head: "Tokens / min", num: true, cell: (row) => count(row.tokens_per_minute) },
+    { head: "Concurrent", num: true, cell: (row) => count(row.concurrent_requests) },
+    { head: "Queued", num: true, cell: (row) => count(row.queued_requests) },
+    { head: "Wait, s", num: true, cell: (row) => count(row.queue_seconds) },
+    {
+      head: "Action",
+      bare: true,
+      num: true,
+      className: "nowrap",
+      cell: (row) => (
+        <>
+          <OwnButton className="small quiet" onClick={() => edit(row)}>
+            Change…
+          </OwnButton>
+          <OwnButton className="small quiet" onClick={() => lift(row)}>
+            Lift…
+          </OwnButton>
+        </>
+      ),
+    },
+  ];
   return (
     <section className="card" aria-label="limits">
       <div className="card-head">
@@ -34,56 +70,7 @@ export function LimitsCard({ slug }: { slug: string }) {
           No limit: {slug} may use what the fleet has, and shares fairly with the others of its class.
         </p>
       ) : (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Of</th>
-                <th className="num">Requests / min</th>
-                <th className="num">Tokens / min</th>
-                <th className="num">Concurrent</th>
-                <th className="num">Queued</th>
-                <th className="num">Wait, s</th>
-                <th>
-                  <span className="visually-hidden">Action</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row) => (
-                <tr key={row.id}>
-                  <td>{row.subject}</td>
-                  <td className="num">{count(row.requests_per_minute)}</td>
-                  <td className="num">{count(row.tokens_per_minute)}</td>
-                  <td className="num">{count(row.concurrent_requests)}</td>
-                  <td className="num">{count(row.queued_requests)}</td>
-                  <td className="num">{count(row.queue_seconds)}</td>
-                  <td className="num nowrap">
-                    <OwnButton className="small quiet" onClick={() => edit(row)}>
-                      Change…
-                    </OwnButton>
-                    <OwnButton
-                      className="small quiet"
-                      onClick={() =>
-                        open({
-                          kind: "confirm",
-                          title: `Lift the limits of ${row.subject}?`,
-                          text: "It may use what the fleet has, within the limits that remain.",
-                          verb: "Lift them",
-                          run: () => remove(`tenants/${slug}/limits/${row.id}`),
-                          done: "The limits are lifted.",
-                          touches: ["tenants"],
-                        })
-                      }
-                    >
-                      Lift…
-                    </OwnButton>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <DataTable columns={columns} rows={rows} rowKey={(row) => row.id} />
       )}
     </section>
   );

@@ -1,6 +1,8 @@
+import type { AttainmentRow } from "../../api/shapes";
 import { ATTAINMENT_MIN, useAttainment, useClasses } from "../../api/tenants";
 import { count, duration, percent } from "../../lib/format";
 import { ClassMark } from "../ClassMark";
+import { type Column, DataTable } from "../DataTable";
 import { ProblemNote } from "../dialogs/Problem";
 import { Mark } from "../Mark";
 
@@ -12,6 +14,34 @@ export function Served({ slug }: { slug: string }) {
   const classes = useClasses();
   const targets = new Map((classes.data ?? []).map((row) => [row.name, row]));
   const rows = (attainment.data ?? []).filter((row) => row.tenant === slug && row.requests > 0);
+  const columns: Column<AttainmentRow>[] = [
+    {
+      head: "Class",
+      className: "nowrap",
+      cell: (row) => (
+        <>
+          <ClassMark name={row.slo_class} /> {row.slo_class}
+        </>
+      ),
+    },
+    { head: "Requests", num: true, cell: (row) => count(row.requests) },
+    {
+      head: "First token in target",
+      num: true,
+      className: "nowrap",
+      cell: (row) => (
+        <Share met={row.ttft_met} of={row.requests} target={targets.get(row.slo_class)?.ttft_target_ms} />
+      ),
+    },
+    {
+      head: "Next tokens in target",
+      num: true,
+      className: "nowrap",
+      cell: (row) => (
+        <Share met={row.tpot_met} of={row.requests} target={targets.get(row.slo_class)?.tpot_target_ms} />
+      ),
+    },
+  ];
   return (
     <section className="card" aria-label="how it is served">
       <div className="card-head">
@@ -24,40 +54,7 @@ export function Served({ slug }: { slug: string }) {
           No request of {slug} ended in the last {ATTAINMENT_MIN} min.
         </p>
       )}
-      {rows.length > 0 && (
-        <div className="scroll-x">
-          <table className="table">
-            <thead>
-              <tr>
-                <th>Class</th>
-                <th className="num">Requests</th>
-                <th className="num">First token in target</th>
-                <th className="num">Next tokens in target</th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row) => (
-                <tr key={row.slo_class}>
-                  <td className="nowrap">
-                    <ClassMark name={row.slo_class} /> {row.slo_class}
-                  </td>
-                  <td className="num">{count(row.requests)}</td>
-                  <Share
-                    met={row.ttft_met}
-                    of={row.requests}
-                    target={targets.get(row.slo_class)?.ttft_target_ms}
-                  />
-                  <Share
-                    met={row.tpot_met}
-                    of={row.requests}
-                    target={targets.get(row.slo_class)?.tpot_target_ms}
-                  />
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      {rows.length > 0 && <DataTable columns={columns} rows={rows} rowKey={(row) => row.slo_class} />}
     </section>
   );
 }
@@ -66,11 +63,11 @@ function Share({ met, of, target }: { met: number; of: number; target: number | 
   const share = met / of;
   const hurt = share < OBJECTIVE;
   return (
-    <td className="num nowrap">
+    <>
       <span className={hurt ? "critical strong" : "strong"}>
         <Mark shape={hurt ? "hurt" : "good"} size={12} /> {percent(share)}
       </span>{" "}
       <span className="t3 detail">{target == null ? "no target" : `within ${duration(target)}`}</span>
-    </td>
+    </>
   );
 }

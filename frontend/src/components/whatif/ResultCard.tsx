@@ -3,6 +3,7 @@ import { answerOf, OPEN_STATES, type SystemRun, type WhatIfDetail } from "../../
 import { duration, fixed, percent, plural } from "../../lib/format";
 import { compareRows, points, verdict } from "../../lib/whatIf";
 import { ActionButton } from "../ActionButton";
+import { type Column, DataTable } from "../DataTable";
 import { useDialog } from "../dialogs/DialogProvider";
 import { Mark } from "../Mark";
 import { CompareLines } from "./CompareLines";
@@ -115,35 +116,31 @@ function Compared({ first, second }: { first: SystemRun; second: SystemRun }) {
 }
 
 function CompareTable({ first, second }: { first: SystemRun; second: SystemRun }) {
+  const columns: Column<ReturnType<typeof compareRows>[number]>[] = [
+    { head: plural(second.metrics.service.all.requests, "request"), cell: (row) => row.name },
+    { head: first.name, num: true, className: "t2", cell: (row) => row.first },
+    { head: second.name, num: true, className: "strong", cell: (row) => row.second },
+    { head: "Second to first", num: true, className: "nowrap", cell: (row) => <Verdict row={row} /> },
+  ];
   return (
-    <div className="scroll-x">
-      <table className="table tight" aria-label="both policies in numbers">
-        <thead>
-          <tr>
-            <th>{plural(second.metrics.service.all.requests, "request")}</th>
-            <th className="num">{first.name}</th>
-            <th className="num">{second.name}</th>
-            <th className="num">Second to first</th>
-          </tr>
-        </thead>
-        <tbody>
-          {compareRows(first, second).map((row) => {
-            const found = verdict(row);
-            return (
-              <tr key={row.name}>
-                <td>{row.name}</td>
-                <td className="num t2">{row.first}</td>
-                <td className="num strong">{row.second}</td>
-                <td className="num nowrap">
-                  {row.factor !== null && `${fixed(row.factor, 2)}×`}{" "}
-                  {found === "better" && <Mark shape="good" size={12} label="better" />}
-                  {found === "worse" && <Mark shape="risk" size={12} label="worse" />}
-                </td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-    </div>
+    <DataTable
+      tight
+      narrow="table"
+      label="both policies in numbers"
+      columns={columns}
+      rows={compareRows(first, second)}
+      rowKey={(row) => row.name}
+    />
+  );
+}
+
+function Verdict({ row }: { row: ReturnType<typeof compareRows>[number] }) {
+  const found = verdict(row);
+  return (
+    <>
+      {row.factor !== null && `${fixed(row.factor, 2)}×`}{" "}
+      {found === "better" && <Mark shape="good" size={12} label="better" />}
+      {found === "worse" && <Mark shape="risk" size={12} label="worse" />}
+    </>
   );
 }

@@ -11,6 +11,7 @@ import {
   useScalingDecisions,
 } from "../../api/scheduling";
 import { ActionButton } from "../../components/ActionButton";
+import { type Column, DataTable } from "../../components/DataTable";
 import { useDialog } from "../../components/dialogs/DialogProvider";
 import { FormDialog } from "../../components/dialogs/FormDialog";
 import { ProblemNote } from "../../components/dialogs/Problem";
@@ -150,49 +151,49 @@ function SizeCard({ row, size, now }: { row: Pool; size: PoolSize; now: number }
 
 function Rows({ rows, now }: { rows: readonly ScalingDecision[]; now: number }) {
   if (rows.length === 0) return <p className="empty">Nothing was ever added or removed.</p>;
-  return (
-    <div className="scroll-x">
-      <table className="table">
-        <thead>
-          <tr>
-            <th>When</th>
-            <th>What</th>
-            <th className="num">Target</th>
-            <th>Why</th>
-            <th>By</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row) => {
-            const at = Date.parse(row.at) / 1000;
-            return (
-              <tr key={`${row.at}${row.action}`}>
-                <td className="t2 nowrap" title={fullTime(at)}>
-                  {moment(at, now)}
-                </td>
-                <td className="strong nowrap">
-                  {row.action.replaceAll("_", " ")}{" "}
-                  {row.instance_ids.map((id) => (
-                    <Link key={id} to={`/instances/${id}`}>
-                      {id}{" "}
-                    </Link>
-                  ))}
-                </td>
-                <td className="num">
-                  {count(row.target_before)} → {count(row.target_after)}
-                </td>
-                <td className="t2">
-                  {separated(row.reason ?? "")}
-                  {row.problem && <span className="critical"> {row.problem}</span>}
-                </td>
-                <td className="t2">{row.actor}</td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-    </div>
-  );
+  return <DataTable columns={columns(now)} rows={rows} rowKey={(row) => `${row.at}${row.action}`} />;
+}
+
+function columns(now: number): Column<ScalingDecision>[] {
+  const at = (row: ScalingDecision) => Date.parse(row.at) / 1000;
+  return [
+    {
+      head: "When",
+      className: "t2 nowrap",
+      title: (row) => fullTime(at(row)),
+      cell: (row) => moment(at(row), now),
+    },
+    {
+      head: "What",
+      className: "strong nowrap",
+      cell: (row) => (
+        <>
+          {row.action.replaceAll("_", " ")}{" "}
+          {row.instance_ids.map((id) => (
+            <Link key={id} to={`/instances/${id}`}>
+              {id}{" "}
+            </Link>
+          ))}
+        </>
+      ),
+    },
+    {
+      head: "Target",
+      num: true,
+      cell: (row) => `${count(row.target_before)} → ${count(row.target_after)}`,
+    },
+    {
+      head: "Why",
+      className: "t2",
+      cell: (row) => (
+        <>
+          {separated(row.reason ?? "")}
+          {row.problem && <span className="critical"> {row.problem}</span>}
+        </>
+      ),
+    },
+    { head: "By", className: "t2", cell: (row) => row.actor },
+  ];
 }
 
 const HOLDS = [

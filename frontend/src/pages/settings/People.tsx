@@ -3,6 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { get, getVersioned, type Page, patch, post } from "../../api/client";
 import type { Person, PersonCreated } from "../../api/shapes";
+import { type Column, DataTable } from "../../components/DataTable";
 import { useDialog } from "../../components/dialogs/DialogProvider";
 import { FormDialog } from "../../components/dialogs/FormDialog";
 import { ProblemNote } from "../../components/dialogs/Problem";
@@ -25,6 +26,32 @@ export function People() {
     queryFn: async () => (await get<Page<Person>>("people?limit=200")).results,
   });
   const now = Date.now() / 1000;
+  const columns: Column<Person>[] = [
+    { head: "User", className: "strong", cell: (row) => row.username },
+    { head: "Role", cell: (row) => `${row.role ?? "none"}${row.active ? "" : ", closed"}` },
+    { head: "Owns", className: "t2", cell: (row) => row.owns.join(", ") || "–" },
+    { head: "Second factor", className: "t2", cell: (row) => (row.second_factor ? "on" : "off") },
+    {
+      head: "Last signed in",
+      className: "t2 nowrap",
+      cell: (row) => (row.last_login ? moment(Date.parse(row.last_login) / 1000, now) : "never"),
+    },
+    {
+      head: "Action",
+      bare: true,
+      num: true,
+      className: "nowrap",
+      cell: (row) => (
+        <button
+          type="button"
+          className="btn small quiet"
+          onClick={() => open({ kind: "form", content: (close) => <EditPerson row={row} onClose={close} /> })}
+        >
+          Change…
+        </button>
+      ),
+    },
+  ];
   return (
     <section className="card" aria-label="people">
       <div className="card-head">
@@ -40,49 +67,12 @@ export function People() {
         </span>
       </div>
       <ProblemNote error={people.error} />
-      <div className="scroll-x">
-        <table className="table">
-          <thead>
-            <tr>
-              <th>User</th>
-              <th>Role</th>
-              <th>Owns</th>
-              <th>Second factor</th>
-              <th>Last signed in</th>
-              <th>
-                <span className="visually-hidden">Action</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {(people.data ?? []).map((row) => (
-              <tr key={row.username} className={row.active ? "" : "t3"}>
-                <td className="strong">{row.username}</td>
-                <td>
-                  {row.role ?? "none"}
-                  {row.active ? "" : ", closed"}
-                </td>
-                <td className="t2">{row.owns.join(", ") || "–"}</td>
-                <td className="t2">{row.second_factor ? "on" : "off"}</td>
-                <td className="t2 nowrap">
-                  {row.last_login ? moment(Date.parse(row.last_login) / 1000, now) : "never"}
-                </td>
-                <td className="num nowrap">
-                  <button
-                    type="button"
-                    className="btn small quiet"
-                    onClick={() =>
-                      open({ kind: "form", content: (close) => <EditPerson row={row} onClose={close} /> })
-                    }
-                  >
-                    Change…
-                  </button>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <DataTable
+        columns={columns}
+        rows={people.data ?? []}
+        rowKey={(row) => row.username}
+        rowClass={(row) => (row.active ? "" : "t3")}
+      />
     </section>
   );
 }
