@@ -8,10 +8,12 @@ interface StripProps {
   row: SloClass;
   load: ClassNow;
   trend: readonly (number | null)[];
+  /** Said under it while reports are away. */
+  source?: string | undefined;
 }
 
 /** One class: share in target, trend, and TTFT and TPOT as ring p50, bar to p99, line target. */
-export function ClassStrip({ row, load, trend }: StripProps) {
+export function ClassStrip({ row, load, trend, source }: StripProps) {
   const hurt = isHurt(row);
   const met = attained(row);
   return (
@@ -40,6 +42,7 @@ export function ClassStrip({ row, load, trend }: StripProps) {
       </div>
       <Bullet name="TTFT" p50={row.ttft_p50_ms} p99={row.ttft_p99_ms} target={row.ttft_target_ms} />
       <Bullet name="TPOT" p50={row.tpot_p50_ms} p99={row.tpot_p99_ms} target={row.tpot_target_ms} />
+      {source && <div className="caption">{source}</div>}
     </section>
   );
 }

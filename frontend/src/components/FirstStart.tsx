@@ -1,7 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link } from "react-router";
 import { get } from "../api/client";
-import { count, duration } from "../lib/format";
+import { byRank } from "../lib/fleet";
+import { age, capital, count, duration, lasting } from "../lib/format";
+import { useShown } from "../live/context";
 import { useInstances } from "../live/pool";
 import type { LiveState } from "../live/reducer";
 import type { Instance } from "../live/types";
@@ -10,7 +13,10 @@ import { Mark } from "./Mark";
 /** Before the first engine serves: what to do, what is there already, and the words used. */
 export function FirstStart({ state }: { state: LiveState }) {
   const instances = useInstances();
+  const { screenNow: now } = useShown();
   const gateway = [...state.gateways.values()][0];
+  const names = byRank(state).map((row) => row.name);
+  const classes = names.length > 1 ? `classes ${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : "";
   return (
     <>
       <div>
@@ -24,7 +30,7 @@ export function FirstStart({ state }: { state: LiveState }) {
       <div className="grid columns">
         <section className="card steps">
           <div className="card-head">
-            <h2>Two steps to the first token</h2>
+            <h2>Three steps to the first token</h2>
           </div>
           <Step
             number={1}
@@ -35,23 +41,43 @@ export function FirstStart({ state }: { state: LiveState }) {
             <Command text="make up" />
             <div className="loading-cards">
               {instances.map((instance) => (
-                <Loading key={instance.id} instance={instance} />
+                <Loading key={instance.id} instance={instance} now={now} />
               ))}
               <div className="loading-card is-next">The next engine appears here</div>
             </div>
           </Step>
           <Step
             number={2}
+            title="Have a key"
+            text="The first start printed one, of the tenant demo. A tenant's class decides how soon it is served; each key is shown once."
+          >
+            <p className="row step-row">
+              <Link className="btn" to="/tenants">
+                Show the tenants
+              </Link>
+              {classes && <span className="t3 detail">{classes} exist already</span>}
+            </p>
+          </Step>
+          <Step
+            number={3}
             title="Send a request"
-            text="Any OpenAI client works, with the tenant key printed at the first start."
+            text="Any OpenAI client works. You will see it here while it decodes."
           >
             <Command
-              text={`curl ${gateway?.url ?? "http://localhost:8801"}/v1/completions -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" -d '{"model": "${instances[0]?.served_model || "MODEL"}", "prompt": "Hello", "max_tokens": 64, "stream": true}'`}
+              text={`curl ${gateway?.url ?? "http://localhost:8801"}/v1/completions -H "Authorization: Bearer $KEY" --json '{"model": "${instances[0]?.served_model || "MODEL"}", "prompt": "Hello", "stream": true}'`}
             />
           </Step>
         </section>
         <div className="side">
           <Checks state={state} instances={instances} />
+          <section className="card card-body">
+            <h2 className="words-title">See it full</h2>
+            <p className="detail t2">
+              Once an engine serves: a load of three tenants and classes, from a second terminal. Ctrl-C ends
+              it.
+            </p>
+            <Command text="make demo" />
+          </section>
           <Words />
         </div>
       </div>
@@ -97,14 +123,20 @@ function Command({ text }: { text: string }) {
   );
 }
 
-function Loading({ instance }: { instance: Instance }) {
+function Loading({ instance, now }: { instance: Instance; now: number }) {
+  const { heard_at: heard, changed_at: since } = instance;
   return (
     <div className="loading-card">
-      <div className="strong">{instance.id}</div>
-      <div className="detail t2">
-        {instance.state ?? instance.row_state ?? "unknown"}
-        {instance.cause ? ` · ${instance.cause}` : ""}
+      <div className="row">
+        <span className="strong">{instance.id}</span>
+        <span className="push caption">{heard === null ? "no report yet" : `${age(now - heard)} ago`}</span>
       </div>
+      <div className="detail t2">
+        {capital(instance.state ?? instance.row_state ?? "unknown")}
+        {since === null ? "" : ` for ${lasting(now - since)}`}
+        {instance.served_model ? ` · ${instance.served_model}` : ""}
+      </div>
+      {instance.cause && <div className="detail warning">{instance.cause}</div>}
     </div>
   );
 }
@@ -122,8 +154,8 @@ function Checks({ state, instances }: { state: LiveState; instances: readonly In
   });
   const loop = state.loop;
   const rows: [boolean | null, string, string][] = [
-    [health.data ? health.data.database === "ok" : null, "Database", health.data?.database ?? "–"],
-    [health.data ? health.data.redis === "ok" : null, "Redis", health.data?.redis ?? "–"],
+    answered("Database", health.data?.database),
+    answered("Redis", health.data?.redis),
     [
       state.gateways.size > 0,
       "Gateway",
@@ -142,6 +174,9 @@ function Checks({ state, instances }: { state: LiveState; instances: readonly In
     <section className="card">
       <div className="card-head">
         <h2>Checks</h2>
+        {health.dataUpdatedAt > 0 && (
+          <span className="aside">{age(Math.max(0, (Date.now() - health.dataUpdatedAt) / 1000))} ago</span>
+        )}
       </div>
       <ul className="checks">
         {rows.map(([good, name, detail]) => (
@@ -151,8 +186,17 @@ function Checks({ state, instances }: { state: LiveState; instances: readonly In
           </li>
         ))}
       </ul>
+      <p className="card-body detail t3">
+        Something wrong? <code className="mono">.venv/bin/python manage.py doctor</code> names what fails and
+        what to do.
+      </p>
     </section>
   );
+}
+
+function answered(name: string, said: string | undefined): [boolean | null, string, string] {
+  if (said === undefined) return [null, name, "asking…"];
+  return said === "ok" ? [true, name, "answers"] : [false, name, said];
 }
 
 const WORDS = [

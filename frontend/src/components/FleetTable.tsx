@@ -17,10 +17,12 @@ interface FleetProps {
   /** Who holds the memory, where it is known; else bars show classes. */
   residents?: ReadonlyMap<string, Resident>;
   tenants?: readonly string[];
+  /** Beside other cards: no step times, wider bars. */
+  brief?: boolean;
 }
 
 /** One row per instance: memory by request or class, load, freeness, state, age; arcs show moves as they happen. */
-export function FleetTable({ instances, moves, now, residents, tenants = [] }: FleetProps) {
+export function FleetTable({ instances, moves, now, residents, tenants = [], brief = false }: FleetProps) {
   const blocks = new Set(
     instances.flatMap((item) => (item.total_blocks === null ? [] : [item.total_blocks])),
   );
@@ -35,7 +37,7 @@ export function FleetTable({ instances, moves, now, residents, tenants = [] }: F
           <col className="col-freeness" />
           <col className="col-num" />
           <col className="col-num" />
-          <col className="col-num" />
+          {!brief && <col className="col-num" />}
           <col className="col-state" />
           <col className="col-moving" />
         </colgroup>
@@ -58,9 +60,11 @@ export function FleetTable({ instances, moves, now, residents, tenants = [] }: F
             <th scope="col" className="num">
               Waiting
             </th>
-            <th scope="col" className="num">
-              Step
-            </th>
+            {!brief && (
+              <th scope="col" className="num">
+                Step
+              </th>
+            )}
             <th scope="col">State</th>
             <th scope="col">Moving</th>
           </tr>
@@ -73,6 +77,7 @@ export function FleetTable({ instances, moves, now, residents, tenants = [] }: F
               now={now}
               requests={residents?.get(instance.id)?.requests}
               tenants={tenants}
+              brief={brief}
             />
           ))}
         </tbody>
@@ -83,13 +88,14 @@ export function FleetTable({ instances, moves, now, residents, tenants = [] }: F
 }
 
 interface RowProps {
+  brief: boolean;
   instance: Instance;
   now: number;
   requests: Resident["requests"] | undefined;
   tenants: readonly string[];
 }
 
-function FleetRow({ instance, now, requests, tenants }: RowProps) {
+function FleetRow({ instance, now, requests, tenants, brief }: RowProps) {
   const level = instanceLevel(instance, now);
   const { freshness: kind, age: seconds } = freshness(instance.heard_at, now);
   const stale = kind === "stale";
@@ -119,7 +125,7 @@ function FleetRow({ instance, now, requests, tenants }: RowProps) {
       <td className={`num ${stale ? "" : freenessTone(instance)}`}>{count(instance.freeness)}</td>
       <td className="num">{count(instance.running)}</td>
       <td className={`num ${instance.waiting ? "strong" : "t3"}`}>{count(instance.waiting)}</td>
-      <td className="num t2">{duration(instance.step_ms)}</td>
+      {!brief && <td className="num t2">{duration(instance.step_ms)}</td>}
       <td className="nowrap detail">
         {stateWord(instance, now)}{" "}
         <span className={kind === "late" ? "warning" : "t3"}>
@@ -132,7 +138,7 @@ function FleetRow({ instance, now, requests, tenants }: RowProps) {
 }
 
 /** Below 720 px the table is a list: name, share, waiting, moving, and the bar under them. */
-export function FleetList({ instances, now, residents, tenants = [] }: Omit<FleetProps, "moves">) {
+export function FleetList({ instances, now, residents, tenants = [] }: Omit<FleetProps, "moves" | "brief">) {
   return (
     <ul className="fleet-list">
       {instances.map((instance) => {

@@ -1,7 +1,7 @@
 import type { Level } from "../lib/fleet";
 import type { EventKind } from "../live/types";
 
-type Shape = Level | EventKind;
+export type Shape = Level | EventKind;
 
 const LABELS: Record<Shape, string> = {
   hurt: "hurt",

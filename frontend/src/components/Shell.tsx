@@ -1,8 +1,8 @@
-import { type ReactNode, useState } from "react";
-import { NavLink } from "react-router";
+import { type ReactNode, useEffect, useRef, useState } from "react";
+import { NavLink, useLocation } from "react-router";
 import { runningMoves, totals } from "../lib/fleet";
 import { clock, count } from "../lib/format";
-import { PLACES, type Place, SETTINGS, TABS } from "../lib/places";
+import { PLACES, type Place, placeName, SETTINGS, TABS } from "../lib/places";
 import { RANGES, rangeOf } from "../lib/range";
 import { situation } from "../lib/situation";
 import { useLiveStore, useShown } from "../live/context";
@@ -19,6 +19,7 @@ import { useShortcuts } from "./shortcuts";
 
 export function Shell({ children }: { children: ReactNode }) {
   const help = useShortcuts();
+  useArrival();
   return (
     <div className="shell">
       <a className="skip" href="#content">
@@ -32,6 +33,20 @@ export function Shell({ children }: { children: ReactNode }) {
       {help}
     </div>
   );
+}
+
+/** On a new screen: its name in the title, its top in sight, and the keyboard in it unless something has it. */
+function useArrival() {
+  const { pathname } = useLocation();
+  const before = useRef(pathname);
+  useEffect(() => {
+    document.title = `${placeName(pathname)} · Llumdeck`;
+    if (before.current === pathname) return;
+    before.current = pathname;
+    window.scrollTo(0, 0);
+    if (document.activeElement === document.body)
+      document.getElementById("content")?.focus({ preventScroll: true });
+  }, [pathname]);
 }
 
 function Rail() {

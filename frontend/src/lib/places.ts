@@ -32,3 +32,11 @@ export const SETTINGS: Place = {
 
 /** On a phone: what is needed at 3 a.m.; the rest is behind "More". */
 export const TABS = ["/", "/instances", "/migrations", "/alerts"];
+
+/** What a screen is called in the browser's title: its place, and of what. */
+export function placeName(pathname: string): string {
+  const [, root = "", ...rest] = pathname.split("/");
+  const name = [...PLACES, SETTINGS].find((place) => place.to === `/${root}`)?.name ?? "Overview";
+  const inner = rest.join(" ");
+  return inner ? `${inner} · ${name}` : name;
+}

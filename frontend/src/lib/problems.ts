@@ -15,6 +15,7 @@ import {
   withQueue,
 } from "./fleet";
 import { capital, count, duration, lasting, percent, plural } from "./format";
+import { loopDownSince } from "./holds";
 
 export interface Problem {
   key: string;
@@ -26,8 +27,6 @@ export interface Problem {
     | { kind: "page"; to: string; name: string }
     | null;
 }
-
-const LOOP_SILENT_S = 5;
 
 export function problems(state: LiveState, instances: readonly Instance[], now: number): Problem[] {
   return [
@@ -50,9 +49,7 @@ function fitsNowhere(state: LiveState, instances: readonly Instance[], now: numb
       level: "hurt",
       title: `A request of ${count(wanted.tokens)} tokens fits nowhere`,
       detail: `First in line ${wanted.instance ? `on ${wanted.instance}` : "in front of the fleet"}; the largest gap is ${largest ? `${count(largest.tokens)} tokens, on ${largest.instance}` : "none"}. Another instance would take it; draining would not help.`,
-      action: wanted.instance
-        ? { kind: "open", instance: wanted.instance }
-        : { kind: "page", to: "/cluster", name: "Show the queue" },
+      action: { kind: "page", to: "/scheduling/autoscaling", name: "Add an instance…" },
     },
   ];
 }
@@ -110,17 +107,33 @@ function failedInstances(instances: readonly Instance[]): Problem[] {
 }
 
 function loopAway(state: LiveState, now: number): Problem[] {
-  const { loop } = state;
-  if (state.degraded.redis || (loop?.leader && now - loop.last_tick_at < LOOP_SILENT_S)) return [];
+  const since = loopDownSince(state);
+  if (since === undefined) return loopHalf(state);
   return [
     {
       key: "loop",
       level: "risk",
-      title: loop
-        ? `The rebalancing loop has not ticked for ${lasting(now - loop.last_tick_at)}`
-        : "The rebalancing loop has not reported",
-      detail: "Requests are served; nothing is moved, drained or scaled until it leads again.",
-      action: { kind: "page", to: "/audit", name: "Show audit" },
+      title:
+        since === null
+          ? "The rebalancing loop has not reported"
+          : `The rebalancing loop has not ticked for ${lasting(now - since)}`,
+      detail:
+        'Is a worker of the queue "loop" up, and does it reach Redis and the database? It takes the lead by itself.',
+      action: { kind: "page", to: "/settings/system", name: "Show the system" },
+    },
+  ];
+}
+
+/** It ticks, and complains of a part that it works without. */
+function loopHalf({ loop }: LiveState): Problem[] {
+  if (!loop || loop.problems.length === 0) return [];
+  return [
+    {
+      key: "loop-part",
+      level: "risk",
+      title: "The rebalancing loop works with less than it needs",
+      detail: loop.problems.join(" · "),
+      action: { kind: "page", to: "/settings/system", name: "Show the system" },
     },
   ];
 }

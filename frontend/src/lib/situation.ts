@@ -20,7 +20,9 @@ import {
   usedShare,
   withQueue,
 } from "./fleet";
-import { capital, count, duration, lasting, percent, plural } from "./format";
+import { age, capital, clock, count, duration, lasting, percent, plural } from "./format";
+import { loopDownSince } from "./holds";
+import { waitingRequests } from "./queue";
 
 export interface Cell {
   title: string;
@@ -48,8 +50,8 @@ export function situation(state: LiveState, instances: readonly Instance[], now:
   const suspect = fullest(instances, now);
   return {
     ...head,
-    who: who(state, sums),
-    where: where(instances, sums, now),
+    who: who(state, instances, sums, now),
+    where: away(state, now) ?? where(instances, sums, now),
     doing: doing(state, instances, now),
     proof: proof(state),
     suspect: suspect && (usedShare(suspect) ?? 0) >= FULL_SHARE ? suspect.id : null,
@@ -64,6 +66,7 @@ function headline(state: LiveState, instances: readonly Instance[], sums: Totals
     databaseAway(state, now) ??
     nobodyServes(instances, sums, now) ??
     classHurt(state) ??
+    loopDown(state, now) ??
     silent(instances, now) ??
     nearlyFull(state, instances, now) ??
     allWell(state, sums)
@@ -89,6 +92,18 @@ function databaseAway(state: LiveState, now: number): Headline | null {
     level: "risk",
     sentence: `The database has not answered for ${since}. Requests are still served; history and actions are on hold.`,
     brief: `Database away for ${since}; requests are served`,
+  };
+}
+
+function loopDown(state: LiveState, now: number): Headline | null {
+  const since = loopDownSince(state);
+  if (since === undefined) return null;
+  const known = since === null ? "has not reported" : `has not ticked for ${lasting(now - since)}`;
+  return {
+    level: "risk",
+    sentence: `The rebalancing loop ${known}. Requests are served; moves, drains and scaling are on hold.`,
+    brief:
+      since === null ? "No rebalancing loop" : `Loop down for ${lasting(now - since)}; requests are served`,
   };
 }
 
@@ -175,17 +190,13 @@ function allWell(state: LiveState, sums: Totals): Headline {
   return { level: "good", sentence: `${serving}; ${targets}.`, brief: capital(targets) };
 }
 
-function who(state: LiveState, sums: Totals): Cell {
+function who(state: LiveState, instances: readonly Instance[], sums: Totals, now: number): Cell {
   const title = "Who is hurt";
   const hurt = hurtClasses(state);
-  const waiting = !sums.fresh
-    ? "Waiting requests cannot be seen now."
-    : sums.waiting
-      ? `${plural(sums.waiting, "request waits", "requests wait")} for memory.`
-      : "No request waits for memory.";
+  const waiting = waitWords(state, instances, sums, now);
   const first = hurt[0];
   if (!first) {
-    const known = byRank(state).some((row) => attained(row) !== null);
+    const known = sums.fresh > 0 && byRank(state).some((row) => attained(row) !== null);
     return { title, main: known ? "Nobody" : "Nobody, as far as can be seen", detail: waiting };
   }
   const p99 =
@@ -193,6 +204,48 @@ function who(state: LiveState, sums: Totals): Cell {
       ? `p99 ${duration(first.tpot_p99_ms)} per token, target ${duration(first.tpot_target_ms)}.`
       : `First token p99 ${duration(first.ttft_p99_ms)}, target ${duration(first.ttft_target_ms)}.`;
   return { title, main: hurt.map((row) => row.name).join(", "), detail: `${p99} ${waiting}` };
+}
+
+/** Who has waited longest, and for how much; what gateways themselves say while reports are away. */
+function waitWords(state: LiveState, instances: readonly Instance[], sums: Totals, now: number): string {
+  const asked = state.degraded.redis?.gateways;
+  if (asked) {
+    const open = [...state.gateways.values()].reduce((sum, gateway) => sum + gateway.open_streams, 0);
+    return `${count(asked.answered)} of ${plural(asked.asked, "gateway")} answered ${age(now - asked.at)} ago, ${plural(open, "stream")} open.`;
+  }
+  if (!sums.fresh) return "Waiting requests cannot be seen now.";
+  const longest = [...waitingRequests(state, instances)].sort((a, b) => a.since - b.since)[0];
+  if (!longest)
+    return sums.waiting
+      ? `${plural(sums.waiting, "request waits", "requests wait")} for memory.`
+      : "No request waits for memory.";
+  const others = Math.max(0, sums.waiting - 1);
+  return `${longest.tenant || "A request"} waits ${lasting(now - longest.since)} for ${count(longest.neededTokens)} tokens${others ? `, ${count(others)} others wait too` : ""}.`;
+}
+
+/** The part that is away, while one is. */
+function away(state: LiveState, now: number): Cell | null {
+  const title = "Where";
+  const { redis, database } = state.degraded;
+  if (redis)
+    return {
+      title,
+      main: "Redis",
+      detail: `${capital(redis.error)}. ${database ? "The database does not answer either." : "The database answers."}`,
+    };
+  if (database) return { title, main: "The database", detail: `${capital(database.error)}. Redis answers.` };
+  if (hurtClasses(state).length > 0) return null;
+  const since = loopDownSince(state);
+  if (since === undefined) return null;
+  const leader = state.loop?.leader;
+  return {
+    title,
+    main: "The rebalancing loop",
+    detail:
+      since === null
+        ? "Nobody has led it since the start."
+        : `${leader ? `${leader} ticked last` : "The last tick was"} at ${clock(since)} UTC, ${lasting(now - since)} ago.`,
+  };
 }
 
 function fullest(instances: readonly Instance[], now: number): Instance | null {
@@ -226,24 +279,24 @@ function doing(state: LiveState, instances: readonly Instance[], now: number): C
   const title = "What Llumdeck is doing";
   const { redis } = state.degraded;
   if (redis) {
-    const wait = lasting(Math.max(0, redis.next_try_at - now));
+    const wait = redis.next_try_at - now;
     return {
       title,
-      main: `Trying again in ${wait}, attempt ${count(redis.attempts + 1)}`,
+      main: `Trying again ${wait > 0.1 ? `in ${lasting(wait)}` : "now"}, attempt ${count(redis.attempts + 1)}`,
       detail: "Gateways dispatch on the last status and their own counts. Nothing new is moved.",
     };
   }
   const moves = runningMoves(state);
   const draining = instances.filter(isDraining);
-  if (moves.length === 0 && draining.length === 0) {
-    const watching = state.loop
-      ? `It looks every ${duration(state.loop.interval_ms)}.`
-      : "No loop has reported yet.";
+  if (loopDownSince(state) !== undefined) {
     return {
       title,
-      main: state.loop?.leader ? "Nothing to move" : "Nobody leads the loop",
-      detail: watching,
+      main: "Nothing is planned",
+      detail: `A worker of the queue "loop" takes over by itself. ${moves.length ? `${plural(moves.length, "running move ends", "running moves end")} between their engines.` : "No move runs."}`,
     };
+  }
+  if (moves.length === 0 && draining.length === 0) {
+    return { title, main: "Nothing to move", detail: `It looks every ${duration(state.loop?.interval_ms)}.` };
   }
   const sources = [...new Set(moves.map((move) => move.source))];
   const tokens = moves.reduce((sum, move) => sum + (move.tokens_at_start ?? 0), 0);

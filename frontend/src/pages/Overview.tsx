@@ -1,4 +1,5 @@
 import { useMediaQuery } from "@mantine/hooks";
+import { Link } from "react-router";
 import { ActionButton } from "../components/ActionButton";
 import { ClassStrip } from "../components/ClassStrip";
 import { useDialog } from "../components/dialogs/DialogProvider";
@@ -10,18 +11,10 @@ import { OnHold } from "../components/OnHold";
 import { Problems } from "../components/Problems";
 import { SituationCard } from "../components/SituationCard";
 import { OverviewSkeleton } from "../components/Skeletons";
-import {
-  byRank,
-  type ClassNow,
-  classNow,
-  hurtClasses,
-  type Level,
-  liveMoves,
-  totals,
-  withQueue,
-} from "../lib/fleet";
-import { clock, count, lasting } from "../lib/format";
-import { problems } from "../lib/problems";
+import { byRank, classNow, hurtClasses, type Level, liveMoves, totals, withQueue } from "../lib/fleet";
+import { age, clock, count, lasting, plural } from "../lib/format";
+import { type Hold, holdOf } from "../lib/holds";
+import { type Problem, problems } from "../lib/problems";
 import { situation } from "../lib/situation";
 import { useShown, useTopic } from "../live/context";
 import { useInstances } from "../live/pool";
@@ -46,7 +39,8 @@ function LiveOverview({ state }: { state: LiveState }) {
   const sums = withQueue(totals(instances, now), state);
   const moves = liveMoves(state, now);
   const classes = byRank(state);
-  const redis = state.degraded.redis;
+  const hold = holdOf(state, now);
+  const open = problems(state, instances, now);
   const hurt = hurtClasses(state)[0];
   useTopic("requests", instances.length <= SHOWN_BY_REQUEST);
   return (
@@ -54,18 +48,23 @@ function LiveOverview({ state }: { state: LiveState }) {
       <SituationCard
         found={found}
         aside={
-          redis ? (
-            `since ${clock(redis.since)} UTC`
+          hold?.since && !(hold.part === "loop" && hurt) ? (
+            `since ${clock(hold.since)} UTC`
           ) : hurt ? (
             <HurtFor key={hurt.name} name={hurt.name} objective={hurt.objective} now={now} />
           ) : null
         }
-        actions={<Actions suspect={found.suspect} level={found.level} />}
+        actions={<Actions suspect={found.suspect} level={found.level} hold={hold} open={open} />}
       />
-      {redis && <OnHold redis={redis} now={now} />}
+      {hold && <OnHold hold={hold} />}
       <div className="grid strips">
         {classes.map((row) => (
-          <Strip key={row.name} row={row} load={classNow(instances, row.name, now)} />
+          <Strip
+            key={row.name}
+            row={row}
+            load={classNow(instances, row.name, now)}
+            source={hold?.part === "redis" ? gatewayWords(state, now) : ""}
+          />
         ))}
       </div>
       <div className="grid columns">
@@ -89,6 +88,7 @@ function LiveOverview({ state }: { state: LiveState }) {
               <div className="scroll-x">
                 <div className="fleet-wide">
                   <FleetTable
+                    brief
                     instances={instances}
                     moves={moves}
                     now={now}
@@ -103,7 +103,7 @@ function LiveOverview({ state }: { state: LiveState }) {
               tenants={state.residents.size ? state.tenants : []}
             />
           </section>
-          <Problems found={problems(state, instances, now)} />
+          <Problems found={open} />
         </div>
         <div className="side">
           <FreeRuler instances={instances} sums={sums} now={now} />
@@ -124,38 +124,74 @@ function HurtFor({ name, objective, now }: { name: string; objective: number; no
   return begun === times[0] ? `for ${lasting(now - begun)} or longer` : `for ${lasting(now - begun)}`;
 }
 
-function Strip({ row, load }: { row: Parameters<typeof ClassStrip>[0]["row"]; load: ClassNow }) {
-  const trend = lower(
-    useTrend("class", row.name, "ttft_attained"),
-    useTrend("class", row.name, "tpot_attained"),
-  );
-  return <ClassStrip row={row} load={load} trend={trend} />;
+/** Where a class's numbers come from while reports are away. */
+function gatewayWords(state: LiveState, now: number): string {
+  const heard = [...state.gateways.values()].map((item) => item.heard_at);
+  if (heard.length === 0) return "no gateway has reported";
+  return `from ${plural(heard.length, "gateway")}, ${age(now - Math.min(...heard))} ago`;
 }
 
-function Actions({ suspect, level }: { suspect: string | null; level: Level }) {
+function Strip(props: Pick<Parameters<typeof ClassStrip>[0], "row" | "load" | "source">) {
+  const trend = lower(
+    useTrend("class", props.row.name, "ttft_attained"),
+    useTrend("class", props.row.name, "tpot_attained"),
+  );
+  return <ClassStrip {...props} trend={trend} />;
+}
+
+interface ActionsProps {
+  suspect: string | null;
+  level: Level;
+  hold: Hold | null;
+  open: readonly Problem[];
+}
+
+function Actions({ suspect, level, hold, open: found }: ActionsProps) {
   const open = useDialog();
+  const fitsNowhere = found.some((problem) => problem.key === "fits-nowhere");
   return (
     <>
       <div className="row">
-        <ActionButton
-          className="small"
-          onClick={() => open({ kind: "migrate", sourceId: suspect ?? undefined })}
-        >
-          Migrate a request…
-        </ActionButton>
-        {suspect && (
+        {hold && (
+          <Link className="btn small" to="/settings/system">
+            Show the system
+          </Link>
+        )}
+        {fitsNowhere && !hold && (
+          <Link className="btn small" to="/scheduling/autoscaling">
+            Add an instance…
+          </Link>
+        )}
+        {hold?.part !== "loop" && (
+          <ActionButton
+            className="small"
+            onClick={() => open({ kind: "migrate", sourceId: suspect ?? undefined })}
+          >
+            Migrate a request…
+          </ActionButton>
+        )}
+        {suspect && !hold && (
           <ActionButton className="small" onClick={() => open({ kind: "drain", instanceId: suspect })}>
             Drain {suspect}…
           </ActionButton>
         )}
       </div>
-      <div className="detail t2">{advice(suspect, level)}</div>
+      <div className="detail t2">{advice(suspect, level, hold, fitsNowhere)}</div>
     </>
   );
 }
 
-function advice(suspect: string | null, level: Level): string {
+const LOOK: Record<Hold["part"], string> = {
+  redis:
+    "Is Redis up, and is it reached from here? manage.py doctor on the console's machine says what fails.",
+  database: "Is the database up, locked, or its disk full? manage.py doctor says what fails.",
+  loop: 'Is a worker of the queue "loop" up? manage.py doctor on the console\'s machine says what fails.',
+};
+
+function advice(suspect: string | null, level: Level, hold: Hold | null, fitsNowhere: boolean): string {
+  if (hold) return LOOK[hold.part];
   if (level === "good") return "Nothing is needed.";
+  if (fitsNowhere) return "Draining does not help a request that fits nowhere.";
   return suspect ? "Or nothing: the loop is at it." : "The problems below name what to look at.";
 }
 

@@ -3,8 +3,10 @@ import { useState } from "react";
 import { post } from "../../api/client";
 import type { InstanceRow } from "../../api/types";
 import { drainImpact } from "../../lib/drain";
+import { loopDownSince } from "../../lib/holds";
 import { useShown } from "../../live/context";
 import { DrainFacts } from "../DrainFacts";
+import { Mark } from "../Mark";
 import { useSay } from "../Notices";
 import { ProblemNote } from "./Problem";
 import { ReasonField } from "./Reason";
@@ -38,6 +40,15 @@ export function DrainDialog({ instanceId, undo, onClose }: DrainProps) {
         </p>
         {!undo && state && instance && (
           <DrainFacts id={instanceId} impact={drainImpact(state, instance, now)} />
+        )}
+        {state && loopDownSince(state) !== undefined && (
+          <div className="note">
+            <Mark shape="risk" />
+            <span>
+              <b>The rebalancing loop does not tick now.</b> {verb} is written down and begins when it leads
+              again.
+            </span>
+          </div>
         )}
         <ReasonField value={reason} onChange={setReason} />
         <ProblemNote error={drain.error} />
