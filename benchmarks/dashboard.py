@@ -317,7 +317,9 @@ def manage(environment: dict[str, str], *arguments: str) -> None:
 def start_server(application: str, port: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(port)]
     return subprocess.Popen(
-        [*command, "--lifespan", "off", "--log-level", "warning"], cwd=PROJECT, env=environment
+        [*command, "--lifespan", "off", "--log-level", "warning", "--ws-per-message-deflate", "false"],
+        cwd=PROJECT,
+        env=environment,
     )
 
 

@@ -12,19 +12,16 @@ from typing import Any, get_args
 
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.contrib.auth import get_user_model
 
 from console.dashboard import hub as hubs
 from console.dashboard.history import CLASS_FIELDS, INSTANCE_FIELDS, INTERVAL_S
+from console.dashboard.listeners import NO_ROLE, NOT_SIGNED_IN, Credentials
 from console.dashboard.protocol import Topic
 from console.roles import may_look
 
-NOT_SIGNED_IN = 4401
-NO_ROLE = 4403
 NOT_UNDERSTOOD = 4400
 MAX_MESSAGE_CHARACTERS = 1_000
 TOPICS = frozenset(get_args(Topic))
-RECHECK_S = 15.0
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
@@ -33,7 +30,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     # Nobody sends to single browsers through a channel layer: the hub is the fan-out.
     channel_layer_alias = None
     client: hubs.Client | None = None
-    tasks: tuple[asyncio.Task[None], ...] = ()
+    task: asyncio.Task[None] | None = None
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """As Channels does, but what a browser says needs no database: no thread tidies up after it."""
@@ -50,13 +47,19 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             return
         self.hub = hubs.current_hub()
         self.client = await self.hub.join()
-        self.tasks = (asyncio.create_task(self._send_frames()), asyncio.create_task(self._recheck()))
+        self.task = asyncio.create_task(self._send_frames())
+        self.hub.listeners.add(self)
 
     async def disconnect(self, code: int) -> None:
-        for task in self.tasks:
-            task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         if self.client is not None:
             self.hub.leave(self.client)
+            self.hub.listeners.remove(self)
+
+    @property
+    def credentials(self) -> Credentials:
+        return Credentials(self.scope["session"].session_key, self.scope["user"].pk)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """``{"type": "ack" | "resync" | "subscribe" | "history", …}``; anything else ends the connection."""
@@ -101,27 +104,6 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if user is None or not user.is_authenticated:
             return NOT_SIGNED_IN
         return 0 if await sync_to_async(may_look)(user) else NO_ROLE
-
-    async def _recheck(self) -> None:
-        """A signed-out session, a closed account or a lost role ends the stream."""
-        while True:
-            await asyncio.sleep(RECHECK_S)
-            code = await sync_to_async(still_allowed)(
-                self.scope["session"].session_key, self.scope["user"].pk
-            )
-            if code:
-                await self.close(code=code)
-                return
-
-
-def still_allowed(session_key: str | None, user_id: int) -> int:
-    """0, or the code to close with."""
-    from django.contrib.sessions.backends.db import SessionStore
-
-    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
-    if user is None or not session_key or not SessionStore().exists(session_key):
-        return NOT_SIGNED_IN
-    return 0 if may_look(user) else NO_ROLE
 
 
 def parse(text: str | None) -> dict[str, Any] | None:

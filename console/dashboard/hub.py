@@ -19,6 +19,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 
 from console.dashboard.directory import Directory, read_directory
+from console.dashboard.listeners import Listeners
 from console.dashboard.source import Reading, RedisSource
 from console.dashboard.watch import Watcher
 from controlplane.fleet.asking import AskedGateway, ask_gateways
@@ -30,7 +31,10 @@ FRAME_S = 0.25
 IDLE_FRAME_S = 2.0
 """How often to look while nobody does: keeps the history going."""
 HEARTBEAT_S = 1.0
-DIRECTORY_S = 2.0
+DIRECTORY_S = 5.0
+"""How often rows are read without an event that says that they changed."""
+DIRECTORY_ALONE_S = 2.0
+"""The same while Redis is away and no event can come."""
 ASKED_S = 2.0
 """How often gateways are asked themselves while Redis is away."""
 DETAIL_S = 1.0
@@ -159,6 +163,7 @@ class Hub:
         self.watcher = Watcher()
         self.clock = clock or HubClock()
         self.clients: set[Client] = set()
+        self.listeners = Listeners()
         self._source = source or RedisSource()
         self._read_directory = directory
         self._ask = ask
@@ -197,6 +202,7 @@ class Hub:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.listeners.stop()
         await self._source.close()
 
     def delta_bytes(self, since: int, topics: frozenset[str] = frozenset()) -> bytes | None:
@@ -293,7 +299,7 @@ class Hub:
         now = self.clock()
         if now < self._directory_due:
             return
-        self._directory_due = now + DIRECTORY_S
+        self._directory_due = now + (DIRECTORY_ALONE_S if self._attempts else DIRECTORY_S)
         try:
             directory = await sync_to_async(self._read_directory)()
         except DatabaseError as error:

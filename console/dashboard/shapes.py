@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
-from controlplane.fleet.live_status import SeenStatus, to_cluster_snapshot
+from controlplane.fleet.live_status import SeenStatus, instance_snapshot
 from controlplane.rebalancing.types import LoopStatus
-from controlplane.scheduling.load import freeness, headroom_tokens
+from controlplane.scheduling.load import freeness, headroom_tokens, rank_of
 from controlplane.scheduling.snapshot import ClassRule
 from engine_agents.messages import (
     ClassLatency,
@@ -73,12 +74,9 @@ def instance_shape(
     heard_at: float | None,
 ) -> Json:
     """One instance: its row, its last report (all ``None`` before the first), when it was heard."""
-    return {
-        "id": instance_id,
-        "heard_at": heard_at,
-        **_row_part(row, status),
-        **(_no_report() if status is None else _report_part(status, rules)),
-    }
+    shape = {"id": instance_id, "heard_at": heard_at, **_row_part(row, status)}
+    shape.update(_no_report() if status is None else _report_part(status, rules))
+    return shape
 
 
 def _row_part(row: InstanceRow | None, status: InstanceStatus | None) -> Json:
@@ -107,7 +105,7 @@ def _report_part(status: InstanceStatus, rules: Rules) -> Json:
         "reserved_blocks": status.reserved_blocks,
         "running": status.running,
         "waiting": status.waiting,
-        "classes": [msgspec.structs.asdict(load) for load in _by_rank(status.per_class, rules)],
+        "classes": [structs.asdict(load) for load in _by_rank(status.per_class, rules)],
         "head_of_line_blocks": status.head_of_line_blocks,
         "queued_blocks": status.queued_blocks,
         "preempted_waiting": status.preempted_waiting,
@@ -137,19 +135,14 @@ def _by_rank(loads: Sequence[ClassLoad], rules: Rules) -> list[ClassLoad]:
     """First served first, so that a class keeps its place on every screen."""
     if len(loads) < 2:
         return list(loads)
-    last = len(rules) + 1_000_000
-    ranks = {name: rule.rank for name, rule in rules.items()}
-    return sorted(loads, key=lambda load: (ranks.get(load.slo_class, last), load.slo_class))
+    return sorted(loads, key=lambda load: (rank_of(load.slo_class, rules), load.slo_class))
 
 
 def _judged(status: InstanceStatus, rules: Rules) -> Json:
     """What the policy core makes of the report; absent while the engine is not ready."""
     if status.state != "ready":
         return {"freeness": None, "headroom_blocks": None}
-    cluster = to_cluster_snapshot(
-        (SeenStatus(status, 0.0),), pool=status.pool, classes=rules, taken_at_s=status.reported_at_s
-    )
-    snapshot = cluster.instances[0]
+    snapshot = instance_snapshot(SeenStatus(status, 0.0))
     free = status.total_blocks - status.used_blocks - status.reserved_blocks
     held = headroom_tokens(snapshot, rules) // status.block_size_tokens
     return {"freeness": _finite(freeness(snapshot, rules)), "headroom_blocks": max(0, min(held, free))}

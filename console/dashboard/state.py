@@ -49,9 +49,9 @@ class Collection:
             self.born[key] = self.changed[key] = version
             self.fields[key] = {}
             return True
-        if before == entity:
-            return False
         fresh = [name for name, value in entity.items() if before[name] != value]
+        if not fresh:
+            return False
         if fresh == ["heard_at"]:
             self.heard[key] = version
             return False

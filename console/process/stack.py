@@ -192,6 +192,8 @@ def console_child(options: Options, environment: dict[str, str]) -> Child:
             ),
             *("--host", options.host, "--port", str(options.console_port), "--no-server-header"),
             *("--timeout-graceful-shutdown", str(STOP_STREAMS_WITHIN_S)),
+            # Frames are small and go to every browser: squeezing each anew costs more than all else together.
+            *("--ws-per-message-deflate", "false"),
         ),
         environment=environment,
         probe=probes.answers_http(f"{options.console_url}/healthz"),

@@ -191,7 +191,7 @@ def to_cluster_snapshot(
     ``starting`` counts those on their way up; ``waiters`` and ``queue_tokens`` are of its gateways.
     """
     instances = tuple(
-        _instance_snapshot(item, wished_drained=item.status.instance_id in draining)
+        instance_snapshot(item, wished_drained=item.status.instance_id in draining)
         for item in seen
         if item.status.pool == pool and item.status.state == "ready"
     )
@@ -205,7 +205,8 @@ def to_cluster_snapshot(
     )
 
 
-def _instance_snapshot(item: SeenStatus, *, wished_drained: bool) -> InstanceSnapshot:
+def instance_snapshot(item: SeenStatus, *, wished_drained: bool = False) -> InstanceSnapshot:
+    """One instance as the policy sees it, counted in tokens."""
     status = item.status
     block = status.block_size_tokens
     accepting = status.accepting and not wished_drained

@@ -10,7 +10,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.test import Client
 
 from console.asgi import application
-from console.dashboard import consumer, hub
+from console.dashboard import consumer, hub, listeners
 from controlplane.tenancy.models import Membership
 from tests.console.conftest import person
 from tests.console.hub_by_hand import HubByHand, directory_of
@@ -132,7 +132,7 @@ async def test_resync_brings_a_snapshot_and_history_the_last_minutes(by_hand):
 
 
 async def test_a_session_that_ends_ends_the_stream(by_hand, monkeypatch):
-    monkeypatch.setattr(consumer, "RECHECK_S", 0.05)
+    monkeypatch.setattr(listeners, "RECHECK_S", 0.05)
     browser = Socket(await sync_to_async(session_cookie)("viewer"))
     await browser.connect()
     await browser.frame()

@@ -151,7 +151,7 @@ async def test_moves_from_before_the_console_started_are_told_once_each_and_in_f
     by_hand.source.outcomes.extend(old)
     await by_hand.look()
     assert lines(by_hand) == ["r-1 moves chat-1 → chat-2", "r-1 moved chat-1 → chat-2, 23 ms downtime"]
-    await by_hand.look(after_s=3)
+    await by_hand.look(after_s=6)
     assert set(by_hand.state.collections["migrations"].items) == {"m-1", "m-older"}
 
 
