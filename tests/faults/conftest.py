@@ -48,7 +48,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kept = ["stage", "seed", "variant"]
     wanted = [kept[column] for column in columns]
     rows = [tuple(row[column] for column in columns) for row in tried]
-    metafunc.parametrize(wanted, rows, indirect=[n for n in wanted if n == "stage"])
+    # Said, because a row that is not all a fixture's is the test's alone: each would have its own stage.
+    scope = "session" if "stage" in names else None
+    metafunc.parametrize(wanted, rows, indirect=[n for n in wanted if n == "stage"], scope=scope)
 
 
 def combinations(config: pytest.Config, variants: Sequence[str], factor: int) -> list[tuple[int, str]]:
