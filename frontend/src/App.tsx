@@ -26,6 +26,7 @@ const Alerts = lazy(() => import("./pages/Alerts"));
 const Settings = lazy(() => import("./pages/Settings"));
 const Playground = lazy(() => import("./pages/Playground"));
 const Audit = lazy(() => import("./pages/Audit"));
+const Runbooks = lazy(() => import("./pages/Runbooks"));
 const NotFound = lazy(() => import("./pages/NotFound"));
 
 export function App() {
@@ -66,6 +67,7 @@ export function App() {
                       <Route path="/settings/*" element={<Settings />} />
                       <Route path="/playground" element={<Playground />} />
                       <Route path="/audit" element={<Audit />} />
+                      <Route path="/docs/runbooks" element={<Runbooks />} />
                       <Route path="*" element={<NotFound />} />
                     </Routes>
                   </Suspense>

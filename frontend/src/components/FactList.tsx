@@ -1,7 +1,7 @@
 /** A card of names and values, as a description list. */
-export function FactList({ rows }: { rows: [string, string][] }) {
+export function FactList({ rows, label }: { rows: [string, string][]; label?: string }) {
   return (
-    <section className="card card-body">
+    <section className="card card-body" aria-label={label}>
       <dl className="facts">
         {rows.map(([name, value]) => (
           <div key={name}>

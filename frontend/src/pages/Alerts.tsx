@@ -132,7 +132,7 @@ function RunbookLink({ to }: { to: string }) {
       Runbook ↗
     </a>
   ) : (
-    <span className="t2">Runbook: {to}</span>
+    <Link to={to}>Runbook</Link>
   );
 }
 

@@ -1,4 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "react-router";
 import { get } from "../../api/client";
 import { ProblemNote } from "../../components/dialogs/Problem";
 import { FactList } from "../../components/FactList";
@@ -28,6 +29,7 @@ export function System() {
         <ProblemNote error={health.error} />
         {found && (
           <FactList
+            label="system"
             rows={[
               ["Database", found.database],
               ["Redis", found.redis],
@@ -56,6 +58,12 @@ export function System() {
         <p className="t2">
           Everything on these pages goes through the same API: <a href="/api/v1/schema">/api/v1/schema</a>{" "}
           describes it. Machine tokens are made by admins.
+        </p>
+        <h2 className="words-title">Something wrong?</h2>
+        <p className="t2">
+          <code className="mono">.venv/bin/python manage.py doctor</code> on the console's machine looks at
+          database, Redis, loop, jobs, engines and gateways, and names what fails with what to do.{" "}
+          <Link to="/docs/runbooks">Runbooks</Link> say what to do when an alert fires.
         </p>
       </section>
     </div>
