@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,10 @@ from tests.ray_cluster import own_ray
 
 # Ray makes a token in the home directory otherwise; stacks that tests start set their own.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# A shell without job control lets its background jobs ignore Ctrl-C, and whatever these start, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seeded, and without a limit of time per example: the machine may be busy.
 settings.register_profile("llumdeck", deadline=None, derandomize=True)
