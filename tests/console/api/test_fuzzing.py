@@ -5,6 +5,7 @@ Seeded and short here; ``LLUMDECK_FUZZ_EXAMPLES=200`` makes it long.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 
@@ -82,8 +83,14 @@ def test_nothing_fails_and_nothing_is_undocumented(operation, token, settings):
     run(operation, token)
 
 
+@functools.cache
+def application():
+    """One for all: schemathesis reads the source of each that it meets, for values worth trying."""
+    return get_wsgi_application()
+
+
 def run(operation, raw: str) -> None:
-    operation.schema.app = operation.app = get_wsgi_application()
+    operation.schema.app = operation.app = application()
     known = {name: value for name, value in NAMES.items() if f"{{{name}}}" in operation.path}
 
     @given(case=operation.as_strategy())
