@@ -20,10 +20,10 @@ from typing import Any
 import psutil
 import uvicorn
 
-from controlplane.gateway.app import Door
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.links import Links, Self, Target
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
+from controlplane.gateway.server import server_config, settle_garbage
 from controlplane.tenancy.types import ClassTerms, KeyIdentity
 from engine_agents.config import AgentConfig
 from engine_agents.messages import Add, GatewayStatus, InstanceStatus, Ready, Step, ToGateway, encode
@@ -146,15 +146,13 @@ async def serve_ours(config: FrontHalfConfig, agent_port: int, port: int) -> Non
     )
     process = GatewayProcess(Options("bench", POOL, config), ports)
     await process.start()
-    await serve_http(process.door, port)
+    settle_garbage()
+    await uvicorn.Server(server_config(process.door, port=port)).serve()
 
 
 async def serve_http(app: Any, port: int) -> None:
-    from controlplane.gateway.http_protocol import BoundedProtocol
-
-    http = BoundedProtocol if isinstance(app, Door) else "httptools"
     settings = uvicorn.Config(
-        app, port=port, http=http, lifespan="off", log_level="error", access_log=False, backlog=4096
+        app, port=port, http="httptools", lifespan="off", log_level="error", access_log=False, backlog=4096
     )
     await uvicorn.Server(settings).serve()
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import django
-import uvicorn
 import uvloop
 from django.utils.module_loading import import_string
+
+from controlplane.gateway.server import Server, listen, server_config, settle_garbage
 
 if TYPE_CHECKING:
     from controlplane.gateway.process import GatewayProcess, Options
@@ -30,8 +29,6 @@ logger = logging.getLogger("controlplane.gateway")
 DEFAULT_PORT = 8801
 DEFAULT_GRACE_S = 300
 """SIGTERM ends nobody's stream: so long they may take to end by themselves. A second signal ends them."""
-SEND_BUFFER_BYTES = 128 * 2**10
-"""What the kernel holds of a stream that its client does not read; by default it would be megabytes."""
 DEFAULT_PROFILE = "console.settings.env.use_default_profile"
 """Settings are the project's, above this package: found by name, as Django itself finds them."""
 
@@ -71,12 +68,13 @@ async def _serve(options: Options, listener: socket.socket, grace_s: int) -> int
     from engine_agents.vllm_engine.frontend_port import FrontHalfError
 
     process = GatewayProcess(options, real_ports(options.pool))
-    server = Server(_server_config(process, grace_s))
+    server = Server(server_config(process.door, grace_s=grace_s))
     server.stop_on_signals(asyncio.get_running_loop())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         if not await _started(process, serving):
             return 0
+        settle_garbage()
         logger.info("gateway %s serves %s at %s", options.gateway_id, options.model.served_model, options.url)
         await serving
     except FrontHalfError as error:
@@ -100,57 +98,6 @@ async def _started(process: GatewayProcess, serving: asyncio.Task[None]) -> bool
         os._exit(0)
     starting.result()
     return not serving.done()
-
-
-class Server(uvicorn.Server):
-    """Uvicorn, with signals that stop it but do not kill the process before its own clean-up."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop_on_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-
-    def _stop(self, number: int) -> None:
-        if self.should_exit:
-            self.force_exit = True
-        else:
-            logger.info("%s: open streams may end, new ones are not taken", signal.Signals(number).name)
-        self.should_exit = True
-
-
-def _server_config(process: GatewayProcess, grace_s: int) -> uvicorn.Config:
-    from controlplane.gateway.http_protocol import BoundedProtocol
-
-    return uvicorn.Config(
-        process.door,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=grace_s,
-        timeout_keep_alive=75,
-        backlog=4096,
-    )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind before anything slow, so that a taken port is said at once. Raises ``OSError`` in plain words."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port.") from None
-    return listener
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from controlplane.gateway.__main__ import listen
 from controlplane.gateway.abuse import Excess
 from controlplane.gateway.entries import Entry
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.http_protocol import BoundedProtocol
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
+from controlplane.gateway.server import listen
 from controlplane.gateway.tenancy_watch import Hear, TenancyPorts
 from controlplane.records.types import FinishedRequest
 from controlplane.tenancy.types import KeyUse

@@ -13,8 +13,9 @@ from django.db import DataError
 
 from controlplane.fleet.models import Pool
 from controlplane.gateway import composition
-from controlplane.gateway.__main__ import listen, parse
+from controlplane.gateway.__main__ import parse
 from controlplane.gateway.composition import StartError, options_from, real_ports
+from controlplane.gateway.server import listen
 
 pytestmark = pytest.mark.django_db
 

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import django
-import uvicorn
 import uvloop
 from django.utils.module_loading import import_string
 
-from controlplane.gateway.__main__ import DEFAULT_GRACE_S, DEFAULT_PORT, DEFAULT_PROFILE, Server, listen
+from controlplane.gateway.__main__ import DEFAULT_GRACE_S, DEFAULT_PORT, DEFAULT_PROFILE
 from controlplane.gateway.public.backends import Backends
+from controlplane.gateway.server import Server, listen, server_config
 
 logger = logging.getLogger("controlplane.gateway.public")
 
@@ -58,24 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(args: argparse.Namespace, listener: Any) -> None:
-    from controlplane.gateway.http_protocol import BoundedProtocol
     from controlplane.gateway.public.app import PublicDoor
 
     backends = Backends(time.monotonic, args.backend)
     following = asyncio.create_task(follow(backends))
-    config = uvicorn.Config(
+    config = server_config(
         PublicDoor(backends, time.monotonic),
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=args.grace_s,
-        timeout_keep_alive=75,
-        backlog=4096,
+        grace_s=args.grace_s,
+        date_header=False,  # the gateway's own is passed on
     )
     server = Server(config)
     server.stop_on_signals(asyncio.get_running_loop())
