@@ -18,7 +18,7 @@ from controlplane.alerts import signing
 from tests.controlplane.alerts.test_sending import Receiver
 
 # Slow: real processes import everything, and a webhook is tried again after ten seconds.
-pytestmark = [pytest.mark.workers, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.workers, pytest.mark.paced, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0

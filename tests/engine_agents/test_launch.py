@@ -16,7 +16,7 @@ from tests.engine_agents.harness import BareGateway, agent_config, eventually, u
 from tests.engine_agents.migration.fleet import SEEDED
 from tests.engine_agents.test_status import read_outcomes
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]  # slow: starts a Ray, some ten seconds
+pytestmark = [pytest.mark.ray, pytest.mark.paced, pytest.mark.slow]  # slow: starts a Ray, some ten seconds
 
 PROMPT = list(range(200))
 

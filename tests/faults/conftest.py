@@ -68,8 +68,12 @@ def is_long(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """One kind of engine after the other: both together would not fit a small machine."""
-    items.sort(key=lambda item: getattr(item, "callspec", NO_CALL).params.get("stage") == "paced")
+    """One kind of engine after the other, as the last: both together would not fit a small machine."""
+    kinds = {item: getattr(item, "callspec", NO_CALL).params.get("stage", "") for item in items}
+    items.sort(key=lambda item: ["", "vllm", "paced"].index(kinds[item]))
+    for item in items:
+        if kinds[item] == "paced":
+            item.add_marker(pytest.mark.paced)
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:

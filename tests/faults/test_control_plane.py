@@ -35,7 +35,13 @@ from tests.faults.relay import Relay, Way
 from tests.faults.scene import Scene
 
 # slow: outages take their time, and Celery workers theirs to start
-pytestmark = [pytest.mark.engine, pytest.mark.workers, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.workers,
+    pytest.mark.paced,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]
 
 SHIFT_S = 3_600
 TICKS_AT_LEAST = 4

@@ -25,6 +25,7 @@ from tests.ray_cluster import TwoNodes, two_nodes
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.paced,
     pytest.mark.slow,  # starts a Ray of three nodes and about twenty agents
     pytest.mark.django_db,
     pytest.mark.timeout(900),

@@ -26,7 +26,7 @@ from tests.gateway.identities import CLASSES, KEYS
 if TYPE_CHECKING:
     from tests.gateway.harness import Fleet
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.paced]
 
 PER_MINUTE = 40
 STEP_MS = 80.0

@@ -145,6 +145,7 @@ def is_well(fleet: Fleet) -> bool:
 
 
 @pytest.mark.engine
+@pytest.mark.paced
 @pytest.mark.slow  # ten thousand requests through vLLM's whole front half
 @pytest.mark.timeout(600)
 def test_ten_thousand_bad_bodies_break_nothing(agents: Fleet) -> None:
@@ -174,6 +175,7 @@ def test_nor_do_some_hundreds_at_real_engines(engines: Fleet) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.paced
 def test_bad_input_items_hold_nobody_up(agents: Fleet) -> None:
     """Five thousand of them took vLLM's check eight seconds, in which nothing else was served."""
     fine = {"role": "user", "content": "x"}
@@ -193,6 +195,7 @@ def test_bad_input_items_hold_nobody_up(agents: Fleet) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.paced
 def test_huge_prompts_are_refused_before_they_are_tokenized(agents: Fleet) -> None:
     headers = {"Authorization": "Bearer good-key"}
     with httpx.Client(base_url=agents.url, headers=headers, timeout=60) as raw:

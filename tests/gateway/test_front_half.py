@@ -19,7 +19,7 @@ from controlplane.scheduling.config import SchedulingConfig
 from tests.gateway.harness import MODEL, Fleet
 from tests.gateway.identities import CLASSES
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.paced]
 
 SLOW = {"base_step_ms": 10.0}
 SOON_S = 20.0

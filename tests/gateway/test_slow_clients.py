@@ -19,7 +19,7 @@ from controlplane.gateway.http_protocol import MAX_HEAD_BYTES, BoundedProtocol
 from controlplane.gateway.reply import KEEP_ALIVE
 from tests.gateway.harness import MODEL, Fleet
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.paced]
 
 KEY = {"Authorization": "Bearer good-key"}
 SLOW = {"base_step_ms": 10.0}

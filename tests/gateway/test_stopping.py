@@ -14,7 +14,7 @@ import pytest
 from controlplane.gateway import routing
 from tests.gateway.harness import MODEL, Fleet
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.paced]
 
 SLOW = {"base_step_ms": 10.0}
 SOON_S = 20.0

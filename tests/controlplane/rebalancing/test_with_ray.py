@@ -27,7 +27,13 @@ from engine_agents.messages import InstanceStatus, MigrateOut
 from tests.controlplane import builders
 from tests.engine_agents.harness import BareGateway
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.django_db, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.paced,
+    pytest.mark.slow,
+    pytest.mark.django_db,
+    pytest.mark.timeout(600),
+]
 
 T = TypeVar("T")
 PATIENCE_S = 120.0

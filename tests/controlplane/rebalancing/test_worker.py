@@ -19,7 +19,7 @@ from console.settings.env import child_environment
 from controlplane.rebalancing.types import LoopStatus
 
 # Slow: it starts real worker processes, each of which imports everything.
-pytestmark = [pytest.mark.workers, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.workers, pytest.mark.paced, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 120.0
