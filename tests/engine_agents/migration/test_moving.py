@@ -48,7 +48,8 @@ async def test_an_outcome_tells_stages_bytes_and_downtime():
         assert sum(stage.blocks for stage in outcome.stages) * 16 >= outcome.tokens_moved
         assert all(stage.bytes == stage.blocks * 16 * 1024 for stage in outcome.stages)
         assert outcome.downtime_ms > 0
-        assert outcome.tokens_moved >= outcome.tokens_at_start > len(PROMPT)
+        # On a busy machine no step may come in between, and the newest token is not in the cache yet.
+        assert outcome.tokens_moved >= outcome.tokens_at_start - 1 >= len(PROMPT)
         assert (outcome.rule, outcome.tenant, outcome.slo_class) == ("manual", "demo", "standard")
         assert outcome.why == "asked for by an operator"
         states = [one.state for one in world.outcomes]
