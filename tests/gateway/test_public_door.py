@@ -134,11 +134,13 @@ async def scene() -> AsyncIterator[Scene]:
         scene.servers = [a1[1], a2[1], b1[1]]
         backends = Backends(time.monotonic, [("a", a1[0]), ("a", a2[0]), ("b", b1[0])])
         async with (
-            served(PublicDoor(backends, time.monotonic)) as (url, _),
+            served(PublicDoor(backends, time.monotonic)) as (url, front),
             httpx.AsyncClient(base_url=url, headers=KEY, timeout=30) as client,
         ):
             scene.client = client
             yield scene
+            for server in (*scene.servers, front):  # together: each takes a while
+                server.should_exit = True
         for backend in backends.all():
             backend.close()
 
