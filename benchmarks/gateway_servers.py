@@ -20,10 +20,11 @@ from typing import Any
 import psutil
 import uvicorn
 
+from controlplane import garbage
 from controlplane.gateway.fleet_view import FleetView
 from controlplane.gateway.links import Links, Self, Target
 from controlplane.gateway.process import GatewayProcess, Options, Ports, Rules
-from controlplane.gateway.server import server_config, settle_garbage
+from controlplane.gateway.server import server_config
 from controlplane.tenancy.types import ClassTerms, KeyIdentity
 from engine_agents.config import AgentConfig
 from engine_agents.messages import Add, GatewayStatus, InstanceStatus, Ready, Step, ToGateway, encode
@@ -146,7 +147,7 @@ async def serve_ours(config: FrontHalfConfig, agent_port: int, port: int) -> Non
     )
     process = GatewayProcess(Options("bench", POOL, config), ports)
     await process.start()
-    settle_garbage()
+    garbage.settle(young_objects=garbage.YOUNG_OBJECTS)
     await uvicorn.Server(server_config(process.door, port=port)).serve()
 
 

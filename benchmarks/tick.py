@@ -113,9 +113,9 @@ def growth_exponent(costs: dict[int, float]) -> float | None:
 
 
 def _leading_loop(size: int, redis_url: str) -> tuple[redis.Redis, RebalancingLoop, datetime]:
+    from controlplane import garbage
     from controlplane.fleet.agents import FakeAgentClient
     from controlplane.rebalancing.loop import LoopSettings, RebalancingLoop
-    from controlplane.rebalancing.tasks import settle_garbage
 
     client = redis.Redis.from_url(redis_url)
     client.flushall()
@@ -125,7 +125,7 @@ def _leading_loop(size: int, redis_url: str) -> tuple[redis.Redis, RebalancingLo
     )
     start = datetime.now(tz=UTC)
     loop.lead(now_s=0.0, now=start)
-    settle_garbage()
+    garbage.settle()
     return client, loop, start
 
 

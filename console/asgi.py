@@ -17,6 +17,7 @@ http_application = get_asgi_application()
 
 from console.dashboard.routing import websocket_urlpatterns  # noqa: E402
 from console.dashboard.sign_in import signed_in  # noqa: E402
+from controlplane import garbage  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
@@ -24,3 +25,5 @@ application = ProtocolTypeRouter(
         "websocket": AllowedHostsOriginValidator(signed_in(URLRouter(websocket_urlpatterns))),
     }
 )
+
+garbage.settle(young_objects=garbage.YOUNG_OBJECTS)

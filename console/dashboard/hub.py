@@ -104,9 +104,11 @@ class Client:
     async def next_frame(self) -> bytes:
         """The next snapshot or delta; waits while there is nothing new or the client is behind."""
         while True:
-            frame = self._frame_now()
-            if frame is not None:
-                return frame
+            # Just after a frame there is nothing new: that is seen without looking at the clock.
+            if self._version != self._hub.watcher.state.version or self._wake.is_set():
+                frame = self._frame_now()
+                if frame is not None:
+                    return frame
             self._wake.clear()
             await self._wake.wait()
 

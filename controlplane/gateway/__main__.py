@@ -19,7 +19,8 @@ import django
 import uvloop
 from django.utils.module_loading import import_string
 
-from controlplane.gateway.server import Server, listen, server_config, settle_garbage
+from controlplane import garbage
+from controlplane.gateway.server import Server, listen, server_config
 
 if TYPE_CHECKING:
     from controlplane.gateway.process import GatewayProcess, Options
@@ -74,7 +75,7 @@ async def _serve(options: Options, listener: socket.socket, grace_s: int) -> int
     try:
         if not await _started(process, serving):
             return 0
-        settle_garbage()
+        garbage.settle(young_objects=garbage.YOUNG_OBJECTS)
         logger.info("gateway %s serves %s at %s", options.gateway_id, options.model.served_model, options.url)
         await serving
     except FrontHalfError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -19,9 +18,6 @@ logger = logging.getLogger("controlplane.gateway")
 
 SEND_BUFFER_BYTES = 128 * 2**10
 """What the kernel holds of a stream that its client does not read; by default it would be megabytes."""
-YOUNG_OBJECTS = 20_000
-"""Objects made and not yet gone before the young ones are looked through; by default 700, two dozen
-requests' worth, most of which are still being served then and are looked through in vain."""
 
 
 class Server(uvicorn.Server):
@@ -76,10 +72,3 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise OSError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port.") from None
     return listener
-
-
-def settle_garbage() -> None:
-    """Once everything is built: collections look neither at that nor at every request several times."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 10, 10)

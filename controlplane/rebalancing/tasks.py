@@ -6,7 +6,6 @@ loop runs: ``celery -A console worker -Q loop --pool threads --concurrency 2``.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import secrets
@@ -21,7 +20,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 from django.utils import timezone
 
-from controlplane import redis_client
+from controlplane import garbage, redis_client
 from controlplane.fleet.ray_agents import ray_agents
 from controlplane.fleet.ray_connection import connection
 from controlplane.fleet.reports import Limits
@@ -60,7 +59,7 @@ def stand_by(sender: Any, **_: Any) -> None:
     What beat sends has an expiry, which a worker whose clock is ahead would always find past.
     """
     if "loop" in sender.app.amqp.queues.consume_from:
-        settle_garbage()
+        garbage.settle()
         threading.Thread(target=_stand_by, name="stand-by", daemon=True).start()
 
 
@@ -149,12 +148,6 @@ def loop_settings() -> LoopSettings:
         command_timeout_s=settings.COMMAND_TIMEOUT_S,
         limits=Limits(stale_s=settings.STATUS_STALE_S, dead_s=settings.STATUS_DEAD_S),
     )
-
-
-def settle_garbage() -> None:
-    """Keep what start-up made out of later collections: a full one costs a tick tens of milliseconds."""
-    gc.collect()
-    gc.freeze()
 
 
 def _owner() -> str:
