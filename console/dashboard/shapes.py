@@ -14,10 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from controlplane.fleet.live_status import SeenStatus, instance_snapshot
 from controlplane.rebalancing.types import LoopStatus
 from controlplane.scheduling.load import freeness, headroom_tokens, rank_of
-from controlplane.scheduling.snapshot import ClassRule
+from controlplane.scheduling.snapshot import ClassRule, ClassUse, InstanceSnapshot
 from engine_agents.messages import (
     ClassLatency,
     ClassLoad,
@@ -142,10 +141,30 @@ def _judged(status: InstanceStatus, rules: Rules) -> Json:
     """What the policy core makes of the report; absent while the engine is not ready."""
     if status.state != "ready":
         return {"freeness": None, "headroom_blocks": None}
-    snapshot = instance_snapshot(SeenStatus(status, 0.0))
+    snapshot = _as_judged(status)
     free = status.total_blocks - status.used_blocks - status.reserved_blocks
     held = headroom_tokens(snapshot, rules) // status.block_size_tokens
     return {"freeness": _finite(freeness(snapshot, rules)), "headroom_blocks": max(0, min(held, free))}
+
+
+def _as_judged(status: InstanceStatus) -> InstanceSnapshot:
+    """As :func:`controlplane.fleet.live_status.to_cluster_snapshot` has it, as far as freeness looks at it.
+
+    Every instance is judged in every frame; the rest of a snapshot would be built for nobody.
+    """
+    block = status.block_size_tokens
+    return InstanceSnapshot(
+        status.instance_id,
+        status.total_blocks * block,
+        status.used_blocks * block,
+        status.reserved_blocks * block,
+        status.running,
+        status.waiting,
+        status.head_of_line_blocks * block,
+        status.queued_blocks * block,
+        tuple([ClassUse(load.slo_class, load.running, load.waiting, 0) for load in status.per_class]),
+        draining=not status.accepting,
+    )
 
 
 def _finite(value: float) -> float | None:

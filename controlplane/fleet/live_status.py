@@ -191,7 +191,7 @@ def to_cluster_snapshot(
     ``starting`` counts those on their way up; ``waiters`` and ``queue_tokens`` are of its gateways.
     """
     instances = tuple(
-        instance_snapshot(item, wished_drained=item.status.instance_id in draining)
+        _instance_snapshot(item, wished_drained=item.status.instance_id in draining)
         for item in seen
         if item.status.pool == pool and item.status.state == "ready"
     )
@@ -205,8 +205,7 @@ def to_cluster_snapshot(
     )
 
 
-def instance_snapshot(item: SeenStatus, *, wished_drained: bool = False) -> InstanceSnapshot:
-    """One instance as the policy sees it, counted in tokens."""
+def _instance_snapshot(item: SeenStatus, *, wished_drained: bool) -> InstanceSnapshot:
     status = item.status
     block = status.block_size_tokens
     accepting = status.accepting and not wished_drained
