@@ -1,4 +1,4 @@
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { type RangeKey, sinceOf } from "../lib/range";
 import { get, type Page } from "./client";
 import { seconds } from "./migrations";
@@ -43,6 +43,7 @@ export function useFinishedRequests(filters: Record<string, string>, range: Rang
   };
   return useInfiniteQuery({
     queryKey: ["requests", "finished", filters, range],
+    placeholderData: keepPreviousData,
     initialPageParam: "",
     queryFn: ({ pageParam }) => get<Page<RequestRow>>(pageParam || firstPage()),
     getNextPageParam: (page) => page.next ?? undefined,

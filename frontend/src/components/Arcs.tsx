@@ -1,7 +1,7 @@
 import type { Migration } from "../live/types";
 
 const ROW = 31;
-const WIDTH = 60;
+const WIDTH = 48;
 
 /** Running moves as arrows from row to row, at the right edge of the fleet table. */
 export function Arcs({ order, moves }: { order: readonly string[]; moves: readonly Migration[] }) {
@@ -15,7 +15,7 @@ export function Arcs({ order, moves }: { order: readonly string[]; moves: readon
   return (
     <svg className="arcs" width={WIDTH} height={order.length * ROW} role="presentation" aria-hidden>
       {drawn.map(({ move, from, to }, index) => {
-        const reach = Math.min(WIDTH - 4, 20 + Math.abs(to - from) / 7 + (index % 3) * 6);
+        const reach = Math.min(WIDTH + 6, 20 + Math.abs(to - from) / 7 + (index % 3) * 6);
         const width = 1.2 + Math.min(1.8, (move.tokens_at_start ?? 0) / 1500);
         return (
           <g key={move.id} stroke="var(--accent)" fill="none">

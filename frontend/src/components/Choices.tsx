@@ -40,7 +40,7 @@ interface FilterProps {
   onChange: (value: string) => void;
 }
 
-/** The filter of a page; `/` puts the cursor here. */
+/** The filter of a page; `/` puts the cursor here, Escape gives the keys back to the page. */
 export function FilterField({ value, placeholder, onChange }: FilterProps) {
   return (
     <span className="filter-field">
@@ -51,6 +51,9 @@ export function FilterField({ value, placeholder, onChange }: FilterProps) {
         aria-label={placeholder}
         value={value}
         onChange={(event) => onChange(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") event.currentTarget.blur();
+        }}
       />
       <kbd aria-hidden>/</kbd>
     </span>

@@ -94,11 +94,6 @@ function ClassRow({ row, y, x, narrow }: RowProps) {
       <text x={0} y={narrow ? y - 14 : y + 4} className="svg-label">
         {row.name}
       </text>
-      {!narrow && (
-        <text x={x(p50) - 10} y={y + 4} textAnchor="end" className="svg-caption">
-          {duration(p50)}
-        </text>
-      )}
       <line x1={x(p50)} x2={x(p99)} y1={y} y2={y} stroke={color} strokeWidth={5} opacity={0.8} />
       <line x1={x(p99)} x2={x(p99)} y1={y - 6} y2={y + 6} stroke={color} strokeWidth={2.5} />
       <circle cx={x(p50)} cy={y} r={4} fill="var(--card)" stroke={color} strokeWidth={1.8} />
@@ -111,6 +106,11 @@ function ClassRow({ row, y, x, narrow }: RowProps) {
           stroke="var(--text)"
           strokeWidth={2}
         />
+      )}
+      {!narrow && (
+        <text x={x(p50) - 10} y={y + 4} textAnchor="end" className="svg-caption over-lines">
+          {duration(p50)}
+        </text>
       )}
       <text
         x={narrow ? 0 : right + 10}

@@ -8,7 +8,7 @@ const JUMP_MS = 1_200;
 const JUMPS = [...PLACES, SETTINGS];
 const OTHERS = [
   ["p", "pause and resume the screen"],
-  ["/", "filter the list"],
+  ["/", "filter the list; Esc leaves it"],
   ["t", "map or table (cluster)"],
   ["Ctrl K", "search or act"],
   ["?", "these keys"],

@@ -49,7 +49,7 @@ function fitsNowhere(state: LiveState, instances: readonly Instance[], now: numb
       level: "hurt",
       title: `A request of ${count(wanted.tokens)} tokens fits nowhere`,
       detail: `First in line ${wanted.instance ? `on ${wanted.instance}` : "in front of the fleet"}; the largest gap is ${largest ? `${count(largest.tokens)} tokens, on ${largest.instance}` : "none"}. Another instance would take it; draining would not help.`,
-      action: { kind: "page", to: "/scheduling/autoscaling", name: "Add an instance…" },
+      action: { kind: "page", to: "/scheduling/autoscaling", name: "Add an instance" },
     },
   ];
 }

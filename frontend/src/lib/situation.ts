@@ -220,7 +220,7 @@ function waitWords(state: LiveState, instances: readonly Instance[], sums: Total
       ? `${plural(sums.waiting, "request waits", "requests wait")} for memory.`
       : "No request waits for memory.";
   const others = Math.max(0, sums.waiting - 1);
-  return `${longest.tenant || "A request"} waits ${lasting(now - longest.since)} for ${count(longest.neededTokens)} tokens${others ? `, ${count(others)} others wait too` : ""}.`;
+  return `${longest.tenant || "A request"} waits ${lasting(now - longest.since)} for ${count(longest.neededTokens)} tokens${others ? `; ${plural(others, "other waits", "others wait")} too` : ""}.`;
 }
 
 /** The part that is away, while one is. */

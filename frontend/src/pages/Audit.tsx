@@ -1,10 +1,11 @@
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
 import { get, type Page } from "../api/client";
 import type { AuditEntry } from "../api/types";
 import { FilterField, Segmented } from "../components/Choices";
 import { ProblemNote } from "../components/dialogs/Problem";
 import { count, fullTime, moment } from "../lib/format";
 import { type RangeKey, rangeWords, sinceOf } from "../lib/range";
+import { useSettled } from "../lib/settled";
 import { useUrlState } from "../lib/urlState";
 import { useShown } from "../live/context";
 import { useScope } from "../live/scope";
@@ -16,10 +17,12 @@ export default function Audit() {
   const [text, setText] = useUrlState<string>("q", "");
   const [who, setWho] = useUrlState<Who>("who", "people");
   const { range } = useScope();
+  const asked = useSettled(text);
   const entries = useInfiniteQuery({
-    queryKey: ["audit", text, range],
+    queryKey: ["audit", asked, range],
+    placeholderData: keepPreviousData,
     initialPageParam: "",
-    queryFn: ({ pageParam }) => get<Page<AuditEntry>>(pageParam || firstPage(text, range)),
+    queryFn: ({ pageParam }) => get<Page<AuditEntry>>(pageParam || firstPage(asked, range)),
     getNextPageParam: (page) => page.next ?? undefined,
     refetchInterval: 10_000,
   });

@@ -159,7 +159,7 @@ function Actions({ suspect, level, hold, open: found }: ActionsProps) {
         )}
         {fitsNowhere && !hold && (
           <Link className="btn small" to="/scheduling/autoscaling">
-            Add an instance…
+            Add an instance
           </Link>
         )}
         {hold?.part !== "loop" && (

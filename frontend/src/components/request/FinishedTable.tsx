@@ -4,6 +4,7 @@ import { count, duration, fullTime, moment } from "../../lib/format";
 import { useNarrow } from "../../lib/narrow";
 import { rangeWords } from "../../lib/range";
 import type { Filters } from "../../lib/requestRows";
+import { useSettled } from "../../lib/settled";
 import type { LiveState } from "../../live/reducer";
 import { useScope } from "../../live/scope";
 import { ProblemNote } from "../dialogs/Problem";
@@ -15,10 +16,11 @@ import { RequestName } from "./RequestName";
 export function FinishedTable({ filters, state, now }: { filters: Filters; state: LiveState; now: number }) {
   const narrow = useNarrow();
   const { range } = useScope();
+  const q = useSettled(filters.text);
   const found = useFinishedRequests(
     {
       live: "false",
-      q: filters.text,
+      q,
       outcome: ["running", "waiting", "moving"].includes(filters.state) ? "" : filters.state,
       instance: filters.instance,
       tenant: filters.tenant,

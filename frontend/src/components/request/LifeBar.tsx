@@ -1,8 +1,10 @@
 import { duration } from "../../lib/format";
+import { useNarrow } from "../../lib/narrow";
 import type { Life, Span } from "../../lib/requestLife";
 import type { Migration } from "../../live/types";
 
-const WIDTH = 1120;
+const WIDE = 1120;
+const NARROW = 332;
 const BAR = { y: 40, height: 26 };
 
 const COLORS: Record<string, string> = {
@@ -15,12 +17,14 @@ const COLORS: Record<string, string> = {
 
 /** The whole life to scale: queued, prefill, decode per instance, copies under it, pauses, recovery. */
 export function LifeBar({ life, moves, color }: { life: Life; moves: readonly Migration[]; color: string }) {
-  const x = (at: number) => Math.max(0, Math.min(WIDTH, (at / life.length) * WIDTH));
+  const narrow = useNarrow();
+  const width = narrow ? NARROW : WIDE;
+  const x = (at: number) => Math.max(0, Math.min(width, (at / life.length) * width));
   return (
     <div className="scroll-x">
       <svg
-        viewBox={`0 0 ${WIDTH} 118`}
-        className="life-bar"
+        viewBox={`0 0 ${width} 118`}
+        className={narrow ? "life-bar is-narrow" : "life-bar"}
         role="img"
         aria-label={life.spans
           .map((span) => `${spanWords(span)} ${duration((span.to - span.from) * 1000)}`)
@@ -30,16 +34,16 @@ export function LifeBar({ life, moves, color }: { life: Life; moves: readonly Mi
           <SpanMark key={index} span={span} x={x} color={color} />
         ))}
         {moves.map((move) => (
-          <CopyMark key={move.id} move={move} start={life.start} x={x} />
+          <CopyMark key={move.id} move={move} start={life.start} x={x} brief={narrow} />
         ))}
-        <line x1={0} x2={WIDTH} y1={96} y2={96} stroke="var(--border)" />
-        {ticks(life.length).map((at) => (
+        <line x1={0} x2={width} y1={96} y2={96} stroke="var(--border)" />
+        {ticks(life.length, narrow ? 3 : 6).map((at) => (
           <g key={at}>
             <line x1={x(at)} x2={x(at)} y1={96} y2={100} stroke="var(--border)" />
             <text
               x={x(at)}
               y={113}
-              textAnchor={at === 0 ? "start" : x(at) > WIDTH - 30 ? "end" : "middle"}
+              textAnchor={at === 0 ? "start" : x(at) > width - 30 ? "end" : "middle"}
               className="svg-caption"
             >
               {duration(at * 1000)}
@@ -86,24 +90,31 @@ function SpanMark({ span, x, color }: { span: Span; x: (at: number) => number; c
   );
 }
 
-function CopyMark({ move, start, x }: { move: Migration; start: number; x: (at: number) => number }) {
+interface CopyProps {
+  move: Migration;
+  start: number;
+  x: (at: number) => number;
+  brief: boolean;
+}
+
+function CopyMark({ move, start, x, brief }: CopyProps) {
   const from = x(move.started_at - start);
   const to = Math.max(from + 3, x((move.ended_at ?? move.updated_at) - start));
-  const left = from > WIDTH * 0.6;
+  const left = from > (brief ? NARROW * 0.3 : WIDE * 0.6);
   return (
     <g>
       <rect x={from} y={70} width={to - from} height={5} fill="var(--accent)" />
       <text x={left ? to : from} y={88} textAnchor={left ? "end" : "start"} className="svg-accent">
-        {`copy to ${move.destination}, decoding goes on`}
+        {`copy to ${move.destination}${brief ? "" : ", decoding goes on"}`}
         {move.downtime_ms !== null && ` · downtime ${duration(move.downtime_ms)}`}
       </text>
     </g>
   );
 }
 
-/** Round moments: five to eight of them. */
-export function ticks(length: number): number[] {
-  const raw = length / 6;
+/** Round moments: about so many of them. */
+export function ticks(length: number, about = 6): number[] {
+  const raw = length / about;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= raw) ?? raw;
   const made = [];

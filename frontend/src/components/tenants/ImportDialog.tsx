@@ -101,11 +101,14 @@ function FileField({ onText }: { onText: (text: string) => void }) {
         type="file"
         accept=".yaml,.yml,application/yaml"
         onChange={async (event) => {
-          const file = event.currentTarget.files?.[0];
+          const input = event.currentTarget;
+          const file = input.files?.[0];
           if (!file) return;
           const fits = file.size <= MAX_FILE_BYTES;
           setProblem(fits ? "" : `${file.name} is larger than 1 MiB: split it, each part alone is a file.`);
           if (fits) onText(await file.text());
+          // The same file, mended, can be chosen again.
+          input.value = "";
         }}
       />
       {problem && (
