@@ -70,10 +70,14 @@ def open_page(
         width: int = 1440,
         scheme: Literal["dark", "light"] = "dark",
         own_session: bool = False,
+        motion: Literal["no-preference", "reduce"] = "no-preference",
     ) -> Page:
         known = None if user is None or own_session else sessions.get(user)
         context = browser.new_context(
-            viewport={"width": width, "height": 960}, color_scheme=scheme, storage_state=known
+            viewport={"width": width, "height": 960},
+            color_scheme=scheme,
+            storage_state=known,
+            reduced_motion=motion,
         )
         contexts.append(context)
         page = context.new_page()

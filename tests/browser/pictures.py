@@ -1,17 +1,30 @@
-"""Pictures of every screen of the real system: both themes, 1440 and 360 px wide, small enough to be kept."""
+"""Pictures of screens: both themes, 1440 and 360 px wide, small enough to be kept.
+
+Those of the real system are taken by ``test_real_system.py --screens FOLDER``; those of a fleet of eight
+that only reports, large enough to see something:
+
+    python -m tests.browser.pictures FOLDER
+"""
 
 from __future__ import annotations
 
 import io
+import re
+import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.stack import PROJECT, Stack
 
 WIDE, NARROW = 1440, 360
 HEIGHTS = {WIDE: 960, NARROW: 780}
 COLOURS = 255
-"""A screen has few colours; a palette that keeps rare ones makes its picture a third as large."""
+"""A screen has few colours; a palette makes its picture a third as large."""
+TOKENS = PROJECT / "frontend" / "src" / "styles" / "tokens.css"
 SETTLES_MS = 1_000
 
 SCREENS = {
@@ -63,4 +76,57 @@ def photograph(page: Page, folder: Path, name: str) -> None:
 
 def keep(picture: bytes, path: Path) -> None:
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    colours, place = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_inverse=True)
+    palette = palette_of(image)
+    away = ((colours[:, None, :].astype(int) - palette[None, :, :]) ** 2).sum(axis=2)
+    indices = away.argmin(axis=1).astype(np.uint8)[place.ravel()].reshape(image.size[::-1])
+    drawn = Image.fromarray(indices, "P")
+    drawn.putpalette(palette.astype(np.uint8).tobytes())
+    drawn.save(path, optimize=True)
+
+
+def palette_of(image: Image.Image) -> np.ndarray:
+    """The design's own colours first, so that amber stays amber; then what covers the rest best."""
+    tokens = [bytes.fromhex(each) for each in sorted(set(re.findall(r"#([0-9a-f]{6})", TOKENS.read_text())))]
+    rest = image.quantize(COLOURS - len(tokens), Image.Quantize.MAXCOVERAGE).getpalette() or []
+    return np.array([*b"".join(tokens), *rest][: 3 * COLOURS], dtype=int).reshape(-1, 3)
+
+
+FLEET_OF_8 = {
+    "overview": "/",
+    "cluster": "/cluster?selected=main-3",
+    "instance": "/instances/main-3",
+    "migrations": "/migrations",
+    "tenants": "/tenants",
+    "request": "/requests/r-finished",
+}
+WARMS_UP_MS = 15_000
+
+
+def take_fleet_of_8(folder: Path) -> None:
+    """All of them, of one console with a fleet that only reports."""
+    from tests.browser.conftest import ARGUMENTS, CHROMIUM, sign_in
+
+    with tempfile.TemporaryDirectory(prefix="llumdeck-pictures-") as state, sync_playwright() as playwright:
+        stack = Stack(Path(state), instances=8)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            stack.start()
+            page = browser.new_page(viewport={"width": WIDE, "height": HEIGHTS[WIDE]}, color_scheme="dark")
+            page.goto(stack.url)
+            sign_in(page, "ada")
+            page.get_by_role("navigation", name="Pages").wait_for()
+            page.wait_for_timeout(WARMS_UP_MS)
+            for name, path in FLEET_OF_8.items():
+                go(page, path)
+                photograph(page, folder, f"fleet-of-8-{name}")
+            go(page, "/instances/main-3")
+            page.get_by_role("button", name="Drain main-3…").first.click()
+            photograph(page, folder, "fleet-of-8-drain")
+        finally:
+            browser.close()
+            stack.stop()
+
+
+if __name__ == "__main__":
+    take_fleet_of_8(Path(sys.argv[1]))

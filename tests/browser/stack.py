@@ -14,6 +14,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -88,6 +90,16 @@ class Stack:
     def go_on(self) -> None:
         self.muted.clear()
         self._writing.set()
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """The first instance takes nothing and gives away what it has: there are moves."""
+        first = self.fleet.instances[0]
+        first.accepting = False
+        try:
+            yield
+        finally:
+            first.accepting = True
 
     def environment(self) -> dict[str, str]:
         return {

@@ -85,6 +85,39 @@ def test_a_redis_that_is_away_is_said_with_what_still_works(open_page, stack):
     expect(page.get_by_text("On hold until Redis answers")).to_be_hidden()
 
 
+def test_a_loop_that_stopped_is_said_with_since_when_and_what_waits(open_page, stack):
+    page = open_page()
+    expect(row_of(page, "main-1")).to_contain_text("serving")
+    stack.fleet.loop_silent_s = 47.0
+    try:
+        expect(page.get_by_role("region", name="On hold until the loop ticks")).to_contain_text("Autoscaling")
+        expect(page.get_by_role("region", name="Still works")).to_contain_text("Requests and streams")
+        expect(page.get_by_label("situation")).to_contain_text("Nothing is planned")
+        expect(page.get_by_label("problems")).to_contain_text("The rebalancing loop has not ticked for 47")
+        expect(row_of(page, "main-1")).to_contain_text("serving")
+    finally:
+        stack.fleet.loop_silent_s = 0.0
+    expect(page.get_by_role("region", name="On hold until the loop ticks")).to_be_hidden()
+
+
+def test_before_the_first_report_the_page_says_what_to_do_and_becomes_the_overview(open_page, stack):
+    stack.hold_reports()
+    stack.stop_server()
+    stack.stop_redis()
+    stack.start_redis()
+    stack.start_server()
+    try:
+        page = open_page()
+        expect(page.get_by_role("heading", name="No engine serves yet")).to_be_visible()
+        checks = page.get_by_role("listitem")
+        expect(checks.filter(has_text="Redis")).to_contain_text("answers")
+        expect(checks.filter(has_text="Rebalancing loop")).to_contain_text("nobody leads yet")
+        expect(page.get_by_text("main-4", exact=True)).to_be_visible()
+    finally:
+        stack.go_on()
+    expect(row_of(page, "main-1")).to_contain_text("serving")
+
+
 def test_pause_freezes_the_screen_and_says_how_far_behind_it_is(open_page):
     page = open_page()
     bar = row_of(page, "main-1").get_by_role("img", name=re.compile("blocks used"))

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import Error as PlaywrightError
@@ -216,16 +217,7 @@ def test_a_lost_console_is_said_and_regained(system: Stack, page: Page):
 
 
 def test_an_owner_signs_in_to_the_own_tenant(system: Stack, browser: Browser, request: pytest.FixtureRequest):
-    made = subprocess.run(
-        [sys.executable, "-c", MAKE_AN_OWNER],
-        cwd=PROJECT,
-        env=environment(system.state_dir),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
+    run_here(system, MAKE_AN_OWNER)
     context = browser.new_context(viewport={"width": 1440, "height": 960}, color_scheme="dark")
     page = context.new_page()
     page.goto(system.console)
@@ -235,6 +227,21 @@ def test_an_owner_signs_in_to_the_own_tenant(system: Stack, browser: Browser, re
     if folder := request.config.getoption("--screens"):
         photograph(page, Path(folder), "owner")
     context.close()
+
+
+def run_here(system: Stack, program: str) -> str:
+    """Run a Python program beside the system; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=environment(system.state_dir),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 MAKE_AN_OWNER = f"""
@@ -249,7 +256,9 @@ create_person(
 """
 
 
-def test_every_screen_opens_on_the_real_system(system: Stack, page: Page, request: pytest.FixtureRequest):
+def test_every_screen_opens_on_the_real_system(
+    system: Stack, page: Page, browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
+):
     """With ``--screens FOLDER`` each is photographed under load, then without Redis; else it has to open."""
     chosen = request.config.getoption("--screens")
     folder = Path(chosen) if chosen else None
@@ -270,9 +279,70 @@ def test_every_screen_opens_on_the_real_system(system: Stack, page: Page, reques
         redis.suspend()
         try:
             expect(page.get_by_text("On hold until Redis answers")).to_be_visible()
+            page.wait_for_timeout(GREY_AFTER_MS)
             photograph(page, folder, "overview-redis-away")
         finally:
             redis.resume()
+        worker = leading_worker(system)
+        worker.suspend()
+        try:
+            expect(page.get_by_text("On hold until the loop ticks")).to_be_visible(timeout=60_000)
+            page.wait_for_timeout(GREY_AFTER_MS)
+            photograph(page, folder, "overview-loop-down")
+        finally:
+            worker.resume()
+        photograph_first_start(browser, tmp_path, folder)
+
+
+GREY_AFTER_MS = 14_000
+"""Reports are grey then."""
+
+
+def leading_worker(system: Stack) -> psutil.Process:
+    """The process in which the rebalancing loop ticks: the one that its status names."""
+    return psutil.Process(int(run_here(system, WHO_LEADS).split(":")[1]))
+
+
+WHO_LEADS = """
+import django
+django.setup()
+from controlplane.rebalancing.selectors import loop_status
+print(loop_status().leader)
+"""
+
+
+def photograph_first_start(browser: Browser, state_dir: Path, folder: Path) -> None:
+    """A second system, while its first engines load."""
+    system = Stack(state_dir, arguments=("--kv-memory-mib", "40"))
+    system.start()
+    context = browser.new_context(viewport={"width": 1440, "height": 960}, color_scheme="dark")
+    try:
+        eventually(lambda: answers(f"{system.console}/healthz"), 300, "a console that answers")
+        run_here(system, MAKE_AN_ADMIN)
+        page = context.new_page()
+        page.goto(system.console)
+        sign_in(page, "ada")
+        expect(page.get_by_role("heading", name="No engine serves yet")).to_be_visible()
+        photograph(page, folder, "first-start")
+    finally:
+        context.close()
+        system.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+MAKE_AN_ADMIN = f"""
+import django
+django.setup()
+from controlplane.tenancy.services import create_person
+create_person(username="ada", role="admin", actor="system:test", password={PASSWORD!r})
+"""
 
 
 SHARES = "interactive=0.3,standard=0.5,batch=0.2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.browser
@@ -155,14 +156,46 @@ def test_a_key_is_shown_once_and_revoked(open_page):
     expect(row).to_contain_text("revoked")
 
 
-def test_tenants_and_classes_leave_as_yaml(open_page):
+def test_tenants_and_classes_leave_as_yaml_and_come_back_changed(open_page, tmp_path):
     page = open_page("ada", path="/tenants")
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Export YAML").click()
     assert waiting.value.suggested_filename == "tenants.yaml"
-    written = waiting.value.path().read_text()
-    assert "umbrella" in written
-    assert "interactive" in written
+    written = yaml.safe_load(waiting.value.path().read_text())
+    written["tenants"]["umbrella"]["limits"] = {"tokens_per_minute": 123_456}
+    page.get_by_role("button", name="Import…").click()
+    dialog = page.get_by_role("dialog")
+    file = tmp_path / "tenants.yaml"
+    written["tenants"]["umbrella"]["weight"] = -1
+    file.write_text(yaml.safe_dump(written))
+    dialog.get_by_label("YAML file").set_input_files(file)
+    dialog.get_by_role("button", name="Show what would change").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Nothing was changed: 1 fault in the file.")
+    expect(dialog.get_by_role("alert").locator("code")).to_have_text("tenants.umbrella.weight")
+    written["tenants"]["umbrella"]["weight"] = 3
+    file.write_text(yaml.safe_dump(written))
+    dialog.get_by_label("YAML file").set_input_files(file)
+    expect(dialog.get_by_role("alert")).to_be_hidden()
+    dialog.get_by_role("button", name="Show what would change").click()
+    changes = dialog.get_by_label("what would change")
+    expect(changes).to_contain_text(re.compile("weight.*1.*→ 3"))
+    expect(changes).to_contain_text("123456")
+    dialog.get_by_role("button", name=re.compile("^Apply 2 changes")).click()
+    expect(page.get_by_text("The file is applied: 2 changes.")).to_be_visible()
+    page.get_by_role("link", name="umbrella", exact=True).click()
+    expect(page.get_by_label("limits", exact=True)).to_contain_text("123,456")
+
+
+def test_a_policy_as_yaml_names_the_field_that_is_wrong(open_page):
+    page = open_page(path="/scheduling/policy?view=yaml")
+    field = page.get_by_label("Policy as YAML")
+    text = field.input_value()
+    field.fill(re.sub(r"source_threshold_tokens: \S+", "source_threshold_tokens: -5", text))
+    policy = page.get_by_label("policy", exact=True)
+    expect(policy.get_by_role("alert")).to_contain_text("source_threshold_tokens")
+    expect(page.get_by_role("button", name="Activate…")).to_contain_text("the draft is not valid")
+    field.fill("dispatch: [")
+    expect(policy.get_by_role("alert").first).to_contain_text("at line 1")
 
 
 def test_the_palette_finds_pages_instances_and_acts(open_page):

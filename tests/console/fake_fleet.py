@@ -105,6 +105,8 @@ class FakeFleet:
         """Nothing leaves the queue (for tests that look at it)."""
         self.standing = False
         """Nothing arrives, decodes, moves or ends (for tests that act on one request)."""
+        self.loop_silent_s = 0.0
+        """Since when the loop has not ticked."""
         self.serial = 0x7C0000
         self.incarnation = f"inc{seed}-{int(now)}"
         self.tick = 0
@@ -265,7 +267,7 @@ class FakeFleet:
             instance.running.append(request)
 
     def _start_moves(self, now: float) -> Iterator[MigrationOutcome]:
-        sources = sorted(self.instances, key=lambda item: item.free)[:2]
+        sources = sorted(self.instances, key=lambda item: (item.accepting, item.free))[:2]
         target = max((item for item in self.instances if item.accepting), key=lambda item: item.free)
         for source in sources:
             wanted = source.free < 0.12 * BLOCKS or source.waiting or not source.accepting
@@ -417,7 +419,7 @@ class Writer:
         if fleet.tick % 4 == 1:
             gateway = fleet.gateway(now)
             pipeline.hset(f"{self.prefix}gateways", gateway.gateway_id, encode(gateway))
-        pipeline.set(f"{self.prefix}loop:status", self._loop(fleet, now), ex=30)
+        pipeline.set(f"{self.prefix}loop:status", self._loop(fleet, now - fleet.loop_silent_s), ex=30)
         for name in self.client.zrangebyscore(f"{self.prefix}watched", now, "+inf"):
             if name.decode() in {item.instance_id for item in fleet.instances}:
                 payload = msgspec.msgpack.encode(fleet.requests(name.decode()))
