@@ -3,8 +3,8 @@
 import type { LiveState } from "../live/reducer";
 import { age, count, plural } from "./format";
 
-/** The loop ticks every 200 ms; a leader that vanished is replaced within 5 s and a second. */
-export const LOOP_SILENT_S = 7;
+/** Lease, stand-by and a few ticks: a loop that says nothing for longer is away, as the server's health says too. */
+export const LOOP_SILENT_S = 10;
 
 export type Part = "redis" | "database" | "loop";
 type Line = readonly [name: string, detail: string];
@@ -104,7 +104,7 @@ function loopHold(state: LiveState): Hold | null {
     ],
     worksAside: "",
     waits: [
-      ["New moves", "nothing relieves a full instance: preemptions may rise"],
+      ["New moves", "also by hand; nothing relieves a full instance, so preemptions may rise"],
       ["Drain and undrain", "written down now, carried out when the loop ticks"],
       ["Autoscaling", `stays at ${plural(state.instances.size, "instance")}`],
       ["Policy changes", "saved now, in force when the loop ticks"],
