@@ -152,7 +152,7 @@ def attempt(
     return True
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_whatever_happens_the_tokens_are_those_of_an_undisturbed_run(sites, seed):
     rng = random.Random(seed)
     travellers = []
