@@ -27,15 +27,15 @@ OPTIONS = $(if $(ENGINES),--engines $(ENGINES)) $(if $(MODEL),--model '$(MODEL)'
 RUN     = exec $(if $(STATE_DIR),env LLUMDECK_STATE_DIR='$(STATE_DIR)') $(VENV)/bin/python manage.py
 
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-dev up demo test test-all lint format types unit integration browser frontend faults soak bench-paper lock clean
+.PHONY: help python setup setup-dev up demo test test-all lint format types unit paced integration browser frontend faults soak bench-paper lock clean
 
 help:
 	@echo "make up      set up what is missing and run everything here: console, gateway, two engines"
 	@echo "make demo    the same with a bursty workload running against it"
 	@echo "make setup   the set-up alone (fast when there is nothing to do)"
-	@echo "make test    lint, types, contracts, unit, integration and browser tests (PART=name for one of them)"
+	@echo "make test    lint, types, contracts, unit, integration and browser tests (PART=name for one of them, LANES=2 for two at a time)"
 	@echo "make test-all  the same with the tests that take long"
-	@echo "make lint, format, types, unit, integration, browser, frontend   single parts"
+	@echo "make lint, format, types, unit, paced, integration, browser, frontend   single parts"
 	@echo "make faults SEEDS=3   every fault with so many seeds on real engines and many more on paced ones; writes faults.json"
 	@echo "make soak MINUTES=10   random faults under load, every invariant checked; writes soak.json"
 	@echo "make bench-paper   the Llumnix paper's figures, cell by cell, paper and ours; writes paper.json (ARGS=--quick)"
@@ -63,15 +63,17 @@ up: setup
 demo: setup
 	@$(RUN) demo $(OPTIONS)
 
+TWO_LANES = $(if $(filter 2,$(LANES)),--two-lanes)
+
 test: setup-dev
 	@$(PYTHON) requirements/system_packages.py
-	@exec $(VENV)/bin/python tests/run_parts.py $(PART)
+	@exec $(VENV)/bin/python tests/run_parts.py $(TWO_LANES) $(PART)
 
 test-all: setup-dev
 	@$(PYTHON) requirements/system_packages.py
-	@exec $(VENV)/bin/python tests/run_parts.py --all $(PART)
+	@exec $(VENV)/bin/python tests/run_parts.py --all $(TWO_LANES) $(PART)
 
-lint types unit integration browser frontend: setup-dev
+lint types unit paced integration browser frontend: setup-dev
 	@exec $(VENV)/bin/python tests/run_parts.py $@
 
 format: setup-dev

@@ -1,16 +1,23 @@
 """``make test``: every part in order, each with its time, all of them even when one fails.
 
 ``python tests/run_parts.py unit types`` runs the named parts only, ``--all`` those tests, too, that are
-marked ``long``.
+marked ``long``. ``--two-lanes`` runs what computes with real vLLM beside all the rest, of which much waits;
+each part's output comes whole then, when it has ended.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PROJECT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -20,13 +27,26 @@ REAL = "(engine or ray or workers)"
 PLAIN = "not engine and not ray and not workers and not browser and not gpu"
 # Folders with nothing for the unit part: collecting them would load vLLM, which takes longer than most tests.
 WITHOUT_UNITS = ["tests/vllm_engine", "tests/browser"]
+# Else each of the many processes compiles the project's modules, and pytest's rewritten ones, for itself.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 Command = list[str]
+# What only computes gives way to what looks at running engines.
+GIVES_WAY = ["nice", "-n", "10"]
+printing = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Part:
     name: str
     commands: list[Command]
+    lane: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    part: Part
+    seconds: float
+    passed: bool
 
 
 def parts(kept: str) -> list[Part]:
@@ -38,35 +58,74 @@ def parts(kept: str) -> list[Part]:
     without_units = [f"--ignore={folder}" for folder in WITHOUT_UNITS]
     return [
         Part("lint", [[str(BIN / "ruff"), "check", "."], [str(BIN / "ruff"), "format", "--check", "."]]),
-        Part("types", [[str(BIN / "mypy"), *TYPED]]),
+        Part("types", [[*GIVES_WAY, str(BIN / "mypy"), *TYPED]]),
         Part("contracts", [[str(BIN / "lint-imports")]]),
-        Part("frontend", [[sys.executable, "requirements/build_frontend.py", "--check"]]),
-        Part("unit", [tests(PLAIN, "-n", "2", *without_units)]),
-        Part("postgresql", [[sys.executable, "-m", "tests.on_postgresql"]]),
-        Part("integration", [tests(f"{REAL} and not browser")]),
-        Part("browser", [tests("browser")]),
+        Part("frontend", [[*GIVES_WAY, sys.executable, "requirements/build_frontend.py", "--check"]]),
+        Part("unit", [[*GIVES_WAY, *tests(PLAIN, "-n", "2", *without_units)]]),
+        Part("postgresql", [[*GIVES_WAY, sys.executable, "-m", "tests.on_postgresql"]]),
+        Part("paced", [tests(f"{REAL} and paced and not browser")]),
+        Part("browser", [tests("browser and not engine")]),
+        # The browser's sync driver runs an event loop: it would be in the way of tests that are coroutines.
+        Part(
+            "integration",
+            [tests(f"{REAL} and not paced and not browser"), tests("browser and engine")],
+            lane=1,
+        ),
     ]
 
 
 def main(words: list[str]) -> int:
-    names = [word for word in words if word != "--all"]
+    names = [word for word in words if not word.startswith("--")]
     known = parts("" if "--all" in words else " and not long")
     if unknown := set(names) - {part.name for part in known}:
         there_are = ", ".join(sorted(part.name for part in known))
         print(f"no such part: {', '.join(sorted(unknown))} (there are {there_are})", file=sys.stderr)
         return 2
-    outcomes = [run(part) for part in known if not names or part.name in names]
+    wanted = [part for part in known if part.name in names or not names]
+    outcomes = run_beside(wanted) if "--two-lanes" in words else [run(part) for part in wanted]
     print("\npart          seconds  outcome")
-    for name, seconds, passed in outcomes:
-        print(f"{name:12} {seconds:8.1f}  {'passed' if passed else 'FAILED'}")
-    return 0 if all(passed for _, _, passed in outcomes) else 1
+    for each in outcomes:
+        print(f"{each.part.name:12} {each.seconds:8.1f}  {'passed' if each.passed else 'FAILED'}")
+    return 0 if all(each.passed for each in outcomes) else 1
 
 
-def run(part: Part) -> tuple[str, float, bool]:
-    print(f"\n=== {part.name}", flush=True)
+def run_beside(known: Sequence[Part]) -> list[Outcome]:
+    """Every lane's parts in order, the lanes side by side."""
+    lanes = [[part for part in known if part.lane == lane] for lane in (0, 1)]
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(len(lanes)) as threads:
+        done = [threads.submit(lambda lane=lane: [run_quietly(part) for part in lane]) for lane in lanes]
+    outcomes = [outcome for each in done for outcome in each.result()]
+    print(f"\nall parts, in two lanes: {time.monotonic() - began_s:.1f} seconds")
+    return outcomes
+
+
+def run_quietly(part: Part) -> Outcome:
+    """Its output comes in one piece."""
+    say(f"--- {part.name} begins")
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        outcome = run(part, output)
+        output.seek(0)
+        say(output.read())
+    return outcome
+
+
+def run(part: Part, output: IO[str] | None = None) -> Outcome:
+    print(f"\n=== {part.name}", file=output, flush=True)
     started = time.monotonic()
-    results = [subprocess.run(line, cwd=PROJECT, check=False).returncode == 0 for line in part.commands]
-    return part.name, time.monotonic() - started, all(results)
+    results = [
+        subprocess.run(
+            line, cwd=PROJECT, env=ENVIRONMENT, stdout=output, stderr=output, check=False
+        ).returncode
+        == 0
+        for line in part.commands
+    ]
+    return Outcome(part, time.monotonic() - started, all(results))
+
+
+def say(text: str) -> None:
+    with printing:
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
