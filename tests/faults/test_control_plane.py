@@ -287,9 +287,9 @@ def test_case_21_a_full_disk_stops_history_and_nothing_else(ruled_stage, matrix,
                 wait_until(lambda: not plane.watcher.last().degraded, "room to be found", limit_s=60)
         finally:
             plane.end("w1")
-    plane.database = sqlite
-    for worker in ("w1", "w2"):
-        plane.worker(worker)
+            plane.database = sqlite
+            for worker in ("w1", "w2"):
+                plane.worker(worker)
 
 
 # --------------------------------------------------------------- 24, 25: reports and clocks

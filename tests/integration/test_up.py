@@ -213,11 +213,11 @@ def test_a_second_start_is_told_what_to_do(stack: Stack, tmp_path: Path) -> None
 def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Stack) -> None:
     for harder in HARDER:  # until one instance is too full for this machine's speed
         load = (
-            ("--trace", str(TRACE), "--speed", str(5 * harder), "--scale", "1")
+            ("--trace", str(TRACE), "--speed", str(4 * harder), "--scale", "1")
             if TRACE.exists()
-            else ("--mix", "L-L", "--rate", str(10 * harder))
+            else ("--mix", "L-L", "--rate", str(8 * harder))
         )
-        how = ("--duration", "15", "--skew", "8", "--classes", "standard=0.7,batch=0.3")
+        how = ("--duration", "8", "--skew", "8", "--classes", "standard=0.7,batch=0.3")
         assert stack.replay(*load, *how)["classes"]["all"]["failed"] == 0
         moved = stack.rows(
             "select source, destination, rule, json_array_length(stages), downtime_ms, tokens_moved "
@@ -233,7 +233,7 @@ def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Sta
 
 def test_draining_under_load_fails_no_request(stack: Stack) -> None:
     with concurrent.futures.ThreadPoolExecutor() as threads, signed_in(stack) as page:
-        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "15")
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "10")
         stack.wait_for_requests(3)
         answer = page.post("/api/v1/instances/default-1/drain", json={"reason": "a test"})
         assert answer.status_code < 300, answer.text
@@ -260,21 +260,6 @@ def test_requests_survive_the_death_of_redis(stack: Stack, client: openai.OpenAI
     eventually(lambda: _answers(f"{stack.console}/readyz"), 120, "Redis' return")
 
 
-def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
-    victim = int(stack.rows("select pid from fleet_instance where instance_id = 'default-2'")[0][0])
-    with concurrent.futures.ThreadPoolExecutor() as threads:
-        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "12")
-        stack.wait_for_requests(3)
-        os.kill(victim, signal.SIGKILL)
-        assert load.result(300)["classes"]["all"]["failed"] == 0
-
-    def is_back() -> bool:
-        pid, state = stack.rows("select pid, state from fleet_instance where instance_id = 'default-2'")[0]
-        return pid != victim and state == "ready"
-
-    eventually(is_back, 240, "the engine's return")
-
-
 def test_ray_s_head_comes_back_and_knows_its_engines(stack: Stack) -> None:
     """Case 22 on the whole stack: everything of the head's is killed at once."""
     engines = {each.pid for each in stack.processes() if "EngineAgent" in command_line(each)}
@@ -291,8 +276,22 @@ def test_ray_s_head_comes_back_and_knows_its_engines(stack: Stack) -> None:
 
     eventually(answers, 300, "Ray's head to answer again")
     assert engines == {each.pid for each in stack.processes() if "EngineAgent" in command_line(each)}
-    done = manage(stack.state_dir, "fleet", "restart", "default-2", "--wait", "300")
-    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
+    """The head that came back in the test before starts it anew."""
+    victim = int(stack.rows("select pid from fleet_instance where instance_id = 'default-2'")[0][0])
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "10")
+        stack.wait_for_requests(3)
+        os.kill(victim, signal.SIGKILL)
+        assert load.result(300)["classes"]["all"]["failed"] == 0
+
+    def is_back() -> bool:
+        pid, state = stack.rows("select pid, state from fleet_instance where instance_id = 'default-2'")[0]
+        return pid != victim and state == "ready"
+
+    eventually(is_back, 240, "the engine's return")
 
 
 def test_a_gateway_told_to_end_finishes_its_streams(stack: Stack) -> None:
