@@ -76,7 +76,9 @@ def photograph(page: Page, folder: Path, name: str) -> None:
 
 def keep(picture: bytes, path: Path) -> None:
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    colours, place = np.unique(np.asarray(image).reshape(-1, 3), axis=0, return_inverse=True)
+    packed = np.asarray(image, dtype=np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    numbers, place = np.unique(packed, return_inverse=True)
+    colours = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1)
     palette = palette_of(image)
     away = ((colours[:, None, :].astype(int) - palette[None, :, :]) ** 2).sum(axis=2)
     indices = away.argmin(axis=1).astype(np.uint8)[place.ravel()].reshape(image.size[::-1])

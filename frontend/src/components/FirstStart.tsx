@@ -136,7 +136,7 @@ function Loading({ instance, now }: { instance: Instance; now: number }) {
         {since === null ? "" : ` for ${lasting(now - since)}`}
         {instance.served_model ? ` · ${instance.served_model}` : ""}
       </div>
-      {instance.cause && <div className="detail warning">{instance.cause}</div>}
+      {instance.cause && <div className="detail t3">{instance.cause}</div>}
     </div>
   );
 }

@@ -1,4 +1,4 @@
-import { type RefObject, useLayoutEffect, useState } from "react";
+import { type RefObject, useEffect, useState } from "react";
 import { Link } from "react-router";
 import { count } from "../../lib/format";
 import { tenantColor } from "../../lib/tenants";
@@ -26,7 +26,8 @@ export function MapArcs({ holder, moves, tenants, blockSize, layoutKey }: ArcsPr
   const [boxes, setBoxes] = useState<ReadonlyMap<string, Box>>(new Map());
   const [size, setSize] = useState({ width: 0, height: 0 });
   // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for where the cells are.
-  useLayoutEffect(() => {
+  // Not a layout effect: the map around it is at hand only after those of its children.
+  useEffect(() => {
     const element = holder.current;
     if (!element) return;
     const measure = () => {
