@@ -1,7 +1,7 @@
 // A part is away: since when, what still works, what waits for it. Pure.
 
 import type { LiveState } from "../live/reducer";
-import { age, count, plural } from "./format";
+import { age, clock, count, plural } from "./format";
 
 /** Lease, stand-by and a few ticks: a loop that says nothing for longer is away, as the server's health says too. */
 export const LOOP_SILENT_S = 10;
@@ -84,7 +84,7 @@ function databaseHold(state: LiveState): Hold | null {
       ["Changes", "classes, limits, policies, drains: nothing can be written"],
       ["History and audit", "kept in memory, stored afterwards"],
     ],
-    waitsAside: database.error,
+    waitsAside: `since ${clock(database.since)} UTC; ${database.error}`,
   };
 }
 
@@ -109,8 +109,9 @@ function loopHold(state: LiveState): Hold | null {
       ["Autoscaling", `stays at ${plural(state.instances.size, "instance")}`],
       ["Policy changes", "saved now, in force when the loop ticks"],
     ],
-    waitsAside: loop?.leader
-      ? `${loop.leader} led last, epoch ${count(loop.epoch)}`
-      : "nobody has led since the start",
+    waitsAside:
+      since === null
+        ? "nobody has led since the start"
+        : `since ${clock(since)} UTC${loop?.leader ? `; ${loop.leader} led last` : ""}`,
   };
 }

@@ -1,6 +1,13 @@
 import { Profile } from "./Profile";
 
-/** The profile as a page of its own, for those who have no settings. */
+/** A tenant owner's own settings: sign-in alone. */
 export default function ProfilePage() {
-  return <Profile />;
+  return (
+    <>
+      <div className="page-head">
+        <h1>Profile</h1>
+      </div>
+      <Profile />
+    </>
+  );
 }
