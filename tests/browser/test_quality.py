@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.browser.conftest import PATIENCE_MS, sign_in
+from tests.browser.routes import NOWHERE, SOURCES, is_visited, routes_of
+from tests.browser.seed import FINISHED
 from tests.browser.stack import PROJECT, Stack
 
 pytestmark = pytest.mark.browser
@@ -23,8 +26,10 @@ PAGES = {
     "/instances/main-1": "memory by request",
     "/requests": "live requests",
     "/requests?view=finished": "finished requests",
+    f"/requests/{FINISHED}": "life of the request",
     "/migrations": "running moves",
     "/migrations?by=pair": "outcomes",
+    "/migrations/MOVE": "stages",
     "/scheduling": "rounds",
     "/scheduling/policy": "policy",
     "/scheduling/versions": "versions",
@@ -35,22 +40,31 @@ PAGES = {
     "/alerts": "firing",
     "/audit": "audit entries",
     "/settings/profile": "second factor",
+    "/settings/appearance": "appearance",
     "/settings/people": "people",
+    "/settings/tokens": "machine tokens",
     "/settings/rules": "alert rules",
+    "/settings/system": "system",
     "/playground": "chat",
+    "/docs/runbooks#queue-time": "queue time",
+    NOWHERE: None,
 }
+"""Of those who look after the fleet: each with what stands on it once it is there."""
+OWNERS = {"/tenants/globex": "keys", "/settings/profile": "second factor"}
+"""Of a tenant's owner."""
 WIDE: ViewportSize = {"width": 1440, "height": 960}
 NARROW: ViewportSize = {"width": 360, "height": 780}
 MAX_SCRIPT_KB = 300
 AXE = PROJECT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def step(page: Page, path: str) -> None:
+def step(page: Page, path: str, label: str | None) -> None:
     """Go on as a link does: without loading everything anew."""
     page.evaluate(
         "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')); }", path
     )
-    expect(page.get_by_label(PAGES[path], exact=True).first).to_be_visible()
+    there = page.get_by_label(label, exact=True) if label else page.get_by_text("There is no such page.")
+    expect(there.first).to_be_visible()
     page.wait_for_timeout(300)
 
 
@@ -61,30 +75,54 @@ class Tour:
     widths: dict[str, int] = field(default_factory=dict)
     violations: list[tuple[str, str, str, str]] = field(default_factory=list)
 
+    def look(self, page: Page, path: str) -> None:
+        self.violations += violations(page, path, "dark", "{}")
+        page.emulate_media(color_scheme="light")
+        # The theme changes colours and nothing else.
+        self.violations += violations(page, path, "light", "{runOnly: ['color-contrast']}")
+        page.set_viewport_size(NARROW)
+        page.wait_for_timeout(150)
+        self.widths[path] = page.evaluate("document.documentElement.scrollWidth")
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size(WIDE)
+
 
 @pytest.fixture(scope="module")
-def tour(browser: Browser, stack: Stack) -> Iterator[Tour]:
+def tour(browser: Browser, stack: Stack) -> Tour:
+    made = Tour()
+    with entered(browser, stack) as page:
+        made.look(page, "sign in")
+        sign_in(page, "ada")
+        expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+        for path, label in PAGES.items():
+            step(page, path.replace("MOVE", last_move(page, stack)) if "MOVE" in path else path, label)
+            made.look(page, path)
+    with entered(browser, stack) as page:
+        sign_in(page, "otto")
+        for path, label in OWNERS.items():
+            step(page, path, label)
+            made.look(page, f"owner {path}")
+    return made
+
+
+@contextmanager
+def entered(browser: Browser, stack: Stack) -> Iterator[Page]:
     context = browser.new_context(viewport=WIDE, color_scheme="dark")
     context.add_init_script(AXE.read_text())
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(stack.url)
-    sign_in(page, "ada")
-    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
-    made = Tour()
-    for path in PAGES:
-        step(page, path)
-        made.violations += violations(page, path, "dark", "{}")
-        page.emulate_media(color_scheme="light")
-        # The theme changes colours and nothing else.
-        made.violations += violations(page, path, "light", "{runOnly: ['color-contrast']}")
-        page.set_viewport_size(NARROW)
-        page.wait_for_timeout(150)
-        made.widths[path] = page.evaluate("document.documentElement.scrollWidth")
-        page.emulate_media(color_scheme="dark")
-        page.set_viewport_size(WIDE)
-    yield made
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    yield page
     context.close()
+
+
+def last_move(page: Page, stack: Stack) -> str:
+    """The name of one that the page of moves shows."""
+    step(page, "/migrations", "running moves")
+    with stack.moving():
+        link = page.get_by_label("running moves").locator("a[href^='/migrations/']").first
+        return str(link.get_attribute("href")).rsplit("/", 1)[1]
 
 
 def violations(page: Page, path: str, scheme: str, options: str) -> list[tuple[str, str, str, str]]:
@@ -92,8 +130,17 @@ def violations(page: Page, path: str, scheme: str, options: str) -> list[tuple[s
     return [(path, scheme, item["id"], item["nodes"][0]["html"]) for item in found["violations"]]
 
 
+def test_the_tour_forgets_no_route_of_the_console():
+    visited = {"App.tsx": list(PAGES), "OwnerApp.tsx": list(OWNERS)}
+    for router, paths in visited.items():
+        routes = routes_of(SOURCES / router)
+        assert len(routes) >= len(OWNERS)
+        assert [route for route in sorted(routes) if not is_visited(route, paths)] == []
+
+
 def test_every_page_fits_into_360_pixels(tour):
-    assert tour.widths == dict.fromkeys(PAGES, NARROW["width"])
+    assert len(tour.widths) == 1 + len(PAGES) + len(OWNERS)
+    assert {path: width for path, width in tour.widths.items() if width > NARROW["width"]} == {}
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
