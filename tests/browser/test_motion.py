@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-WATCH_MS = 1_500
+WATCH_MS = 1_000
 WATCH = """
 () => {
   const seen = new Set();

@@ -65,7 +65,7 @@ def step(page: Page, path: str, label: str | None) -> None:
     )
     there = page.get_by_label(label, exact=True) if label else page.get_by_text("There is no such page.")
     expect(there.first).to_be_visible()
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(200)
 
 
 @dataclass
