@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Protocol
 
@@ -77,6 +78,8 @@ class PeerLink:
         self._socket.rcvhwm = BULK_MESSAGES_QUEUED
         self._socket.sndhwm = CONTROL_MESSAGES_QUEUED
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        # A peer that lost its connection without our hearing of it comes back under the same identity.
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
         if keys is not None:
             keys.listen(self._socket)
@@ -142,6 +145,8 @@ class PeerConnection:
         self, context: zmq.asyncio.Context, endpoint: str, name: str, keys: LinkKeys | None = None
     ) -> None:
         self._listeners: dict[str, Callable[[ToSource | LinkLost], None]] = {}
+        # A peer may be reached at two addresses at once, the old one and the new: each has its own answers.
+        name = f"{name}/{secrets.token_hex(4)}"
         self._control = _dealer(context, endpoint, f"{name}/control", CONTROL_MESSAGES_QUEUED)
         self._bulk = _dealer(context, endpoint, f"{name}/bulk", BULK_MESSAGES_QUEUED)
         if keys is not None:

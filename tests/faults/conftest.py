@@ -48,9 +48,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kept = ["stage", "seed", "variant"]
     wanted = [kept[column] for column in columns]
     rows = [tuple(row[column] for column in columns) for row in tried]
-    # Said, because a row that is not all a fixture's is the test's alone: each has its own stage, as in the
-    # long form, where what one trial leaves behind must not touch hundreds of others.
-    scope = "session" if "stage" in names and not is_long(config) else None
+    # Said, because a row that is not all a fixture's is the test's alone: each would have its own stage.
+    scope = "session" if "stage" in names else None
     metafunc.parametrize(wanted, rows, indirect=[n for n in wanted if n == "stage"], scope=scope)
 
 
@@ -71,9 +70,7 @@ def is_long(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One kind of engine after the other, as the last: both together would not fit a small machine."""
     kinds = {item: getattr(item, "callspec", NO_CALL).params.get("stage", "") for item in items}
-    # Agents whose hand-over raised come last: their later moves over a relay fail more often than not.
-    damaging = "test_actions_fail.py"
-    items.sort(key=lambda item: (["", "vllm", "paced"].index(kinds[item]), item.path.name == damaging))
+    items.sort(key=lambda item: ["", "vllm", "paced"].index(kinds[item]))
     for item in items:
         if kinds[item] == "paced":
             item.add_marker(pytest.mark.paced)
