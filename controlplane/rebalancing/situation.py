@@ -124,6 +124,8 @@ def degradations(now: datetime, onsets: Onsets = _onsets) -> list[Degraded]:
     seen["database"] = _database_problem()
     failing = {part: reason for part, reason in seen.items() if reason}
     since = onsets.note(failing, now)
+    if status is not None and "loop" in failing:
+        since["loop"] = datetime.fromtimestamp(status.last_tick_at_s, tz=UTC)
     found += [_degraded(part, reason, since[part]) for part, reason in failing.items()]
     if status is not None and "loop" not in failing:
         found += [

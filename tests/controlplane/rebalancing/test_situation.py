@@ -55,6 +55,7 @@ def test_a_loop_that_is_away_is_told_by_its_silence(live_redis, silent_s, reason
         loop_says(live_redis, silent_s=silent_s)
     (found,) = degradations(NOW, Onsets())
     assert (found.part, found.reason) == ("loop", reason)
+    assert found.since == NOW - timedelta(seconds=silent_s or 0)
     assert "migrations" in found.on_hold
 
 
