@@ -90,7 +90,7 @@ class Front:
         return PacedOutput(request_id, token_ids)
 
     def continued(self, output: Any) -> Any:
-        return msgspec.structs.replace(output, finish_reason=None)
+        return output
 
     def close(self) -> None:
         pass
