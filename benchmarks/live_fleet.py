@@ -152,6 +152,8 @@ class LiveFleet:
     def _wait_for(self, there: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + START_LIMIT_S
         while not there():
+            if not all(child.is_alive() for child in self._children):
+                raise RuntimeError("an agent's process ended; the reason stands above")
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"the agents did not come so far: {self.statuses()}")
             time.sleep(0.05)
@@ -219,6 +221,7 @@ class LiveFleet:
         from engine_agents.vllm_engine.frontend_port import FrontHalfConfig
 
         front = Front(self.statuses()[0].engine_version)
+        front.max_model_len = self.engines.args.get("max_model_len", front.max_model_len)
 
         async def build_front(*_: Any) -> Any:
             return front

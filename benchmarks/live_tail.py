@@ -28,9 +28,9 @@ from benchmarks.live_requests import Request, percentile
 
 ENGINE_ARGS: Mapping[str, Mapping[str, Any]] = {
     "paced": {"base_step_ms": 30.0, "max_num_seqs": 256},
-    "vllm": {"max_model_len": 1024, "block_size": 32, "dtype": "float32"},
+    "vllm": {"max_model_len": 512, "block_size": 32, "dtype": "float32"},
 }
-KV_BYTES = {"paced": 2**20, "vllm": 4 * 2**20}
+KV_BYTES = {"paced": 2**20, "vllm": 6 * 2**20}
 LENGTH_SCALE = {"paced": 0.25, "vllm": 0.5}
 LONGEST_TOKENS = 250
 LATENCIES = ("ttft_p50_ms", "ttft_p99_ms", "end_to_end_p50_ms", "end_to_end_p99_ms")
