@@ -132,7 +132,7 @@ def parse() -> argparse.Namespace:
     options.instances = options.instances or (2 if real else 16)
     options.seeds = options.seeds or (1 if options.quick else 3)
     options.duration = options.duration or (12.0 if options.quick else 30.0)
-    options.rate = options.rate or (4.0 if real else 2.0 * options.instances)
+    options.rate = options.rate or (9.0 if real else 2.0 * options.instances)
     return options
 
 
