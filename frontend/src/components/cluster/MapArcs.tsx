@@ -25,8 +25,8 @@ interface Box {
 export function MapArcs({ holder, moves, tenants, blockSize, layoutKey }: ArcsProps) {
   const [boxes, setBoxes] = useState<ReadonlyMap<string, Box>>(new Map());
   const [size, setSize] = useState({ width: 0, height: 0 });
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for where the cells are.
   // Not a layout effect: the map around it is at hand only after those of its children.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for where the cells are.
   useEffect(() => {
     const element = holder.current;
     if (!element) return;
