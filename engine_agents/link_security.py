@@ -10,6 +10,7 @@ accepts on the loopback interface only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import logging
@@ -139,7 +140,9 @@ async def watch_listener(
             else:
                 disconnected()
     except asyncio.CancelledError:
-        socket.disable_monitor()
+        # Its context may have gone first, where a whole process ends.
+        with contextlib.suppress(zmq.ZMQError):
+            socket.disable_monitor()
         monitor.close(linger=0)
         raise
     except zmq.ZMQError as error:
