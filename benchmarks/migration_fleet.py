@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import msgspec
+import uvloop
 import zmq
 import zmq.asyncio
 
@@ -68,7 +69,9 @@ def run_agent(config: AgentConfig, pipe: Connection) -> None:
         finally:
             await server.stop()
 
-    asyncio.run(serve())
+    # As in a Ray worker, whose event loop is uvloop's.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())
 
 
 async def _obey(server: Any, outcomes: asyncio.Queue[MigrationOutcome], pipe: Connection) -> None:
