@@ -36,9 +36,11 @@ class AgentConfig(msgspec.Struct, kw_only=True, frozen=True):
     transfer: str = "auto"
     """How KV blocks travel: ``auto`` (memory shared on one host, NIXL where installed, else with the
     messages), or only ``shm``, ``nixl`` or ``zmq`` (with the messages)."""
-    copy_share: float = 0.25
+    copy_share: float = 0.05
     """Part of the time that may be spent copying while a migration has something to copy: there is a
     rest after each chunk, so that decoding keeps the processor and the memory's bandwidth."""
+    urgent_copy_share: float = 0.25
+    """The same for a drain, and for a request that decodes alone: it has nobody to disturb."""
     copy_bytes_per_s: float = 0.0
     """Most that is copied out, all migrations together; 0: no limit."""
     stage_timeout_s: float = 5.0

@@ -72,7 +72,7 @@ class AgentServer:
         self._info: EngineInfo | None = None
         self.live = LiveRequests()
         self._context = zmq.asyncio.Context()
-        pace = Pace(config.copy_share, config.copy_bytes_per_s)
+        pace = Pace(config.copy_share, config.urgent_copy_share, config.copy_bytes_per_s)
         self.ways = Ways(config.transfer, pace, name=f"{config.instance_id}/{self.incarnation}")
         self.desk = MigrationDesk(self)
         keys = agent_keys(config.link_secret)

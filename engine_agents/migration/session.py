@@ -69,6 +69,7 @@ class OutgoingMove:
             self.machine,
             tell=self._tell_self,
             later=lambda event, reason="": self.tell(event, reason=reason),
+            progressed=self._postpone_deadline,
         )
         self._inbox: asyncio.Queue[Happening | StageDone] = asyncio.Queue()
         self._own: deque[Happening] = deque()
@@ -139,11 +140,15 @@ class OutgoingMove:
     async def _next(self) -> Happening | StageDone:
         if self._own:
             return self._own.popleft()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                return await self._inbox.get()
-        except TimeoutError:
-            return Happening(SourceEvent.TIMED_OUT, reason=f"timed out while {self.machine.state.value}")
+        while True:
+            deadline = self._deadline
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._inbox.get()
+            except TimeoutError:
+                if self._deadline <= deadline:
+                    reason = f"timed out while {self.machine.state.value}"
+                    return Happening(SourceEvent.TIMED_OUT, reason=reason)
 
     async def _handle(self, happening: Happening) -> None:
         before = self.machine.state
@@ -157,7 +162,7 @@ class OutgoingMove:
             return
         if happening.reason:
             self._actions.reason = happening.reason
-        self._deadline = self._loop.time() + self._patience_s()
+        self._postpone_deadline()
         self._note_change(before)
         for action in actions:
             await self._do(action)
@@ -174,6 +179,10 @@ class OutgoingMove:
                 await self._actions.perform(action)
             elif self.machine.state is not MoveState.JUDGED:
                 self._tell_self(SourceEvent.TIMED_OUT, f"{action.value} failed: {error}")
+
+    def _postpone_deadline(self) -> None:
+        """Something happened: a stage may last, as long as its chunks come."""
+        self._deadline = self._loop.time() + self._patience_s()
 
     def _patience_s(self) -> float:
         config = self._host.config

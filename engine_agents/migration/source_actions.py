@@ -37,9 +37,17 @@ class SourceActions:
     """One migration's dealings with engine, destination and gateway."""
 
     def __init__(
-        self, host: MoveHost, departure: Departure, link: SourceLink, machine: Source, tell: Tell, later: Tell
+        self,
+        host: MoveHost,
+        departure: Departure,
+        link: SourceLink,
+        machine: Source,
+        tell: Tell,
+        later: Tell,
+        progressed: Callable[[], None],
     ) -> None:
-        """``tell`` takes an action's own result, before anything that waits; ``later`` queues behind it."""
+        """``tell`` takes an action's own result, before anything that waits; ``later`` queues behind it;
+        ``progressed`` hears of every chunk."""
         self.progress = Progress()
         self.staging = Staging(host, departure, link, self.progress)
         self.next_dispatch = 0
@@ -52,6 +60,7 @@ class SourceActions:
         self._machine = machine
         self._tell = tell
         self._later = later
+        self._progressed = progressed
         self._frozen: Frozen | None = None
 
     async def perform(self, action: SourceAction) -> None:
@@ -94,7 +103,7 @@ class SourceActions:
         if self.staging.nothing_to_copy:
             self._tell(SourceEvent.CAUGHT_UP)
         else:
-            self.staging.copy(self._machine.stage, self._copying_failed)
+            self.staging.copy(self._machine.stage, self._copying_failed, self._progressed)
 
     def _copying_failed(self, error: Exception) -> None:
         logger.error("%s: copying failed", self._departure.migration_id, exc_info=error)

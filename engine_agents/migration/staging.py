@@ -75,19 +75,32 @@ class Staging:
         """Nothing is full yet, or everything is to be copied while it stands still."""
         return self.pinned is None or self.pinned.blocks == 0 or self._host.config.max_stages == 0
 
-    def copy(self, stage: int, failed: Callable[[Exception], None]) -> None:
+    @property
+    def urgent(self) -> bool:
+        """All must leave, or nobody else decodes here who could be disturbed."""
+        return self._departure.rule == DRAIN or self._host.load().running <= 1
+
+    def copy(self, stage: int, failed: Callable[[Exception], None], progressed: Callable[[], None]) -> None:
         """Begin to send what is pinned; the destination says when it is in."""
         assert self.pinned is not None
-        self._copying = asyncio.create_task(self._send(self.pinned, stage, failed))
+        self._copying = asyncio.create_task(self._send(self.pinned, stage, failed, progressed))
 
-    async def _send(self, pinned: Pinned, number: int, failed: Callable[[Exception], None]) -> None:
+    async def _send(
+        self,
+        pinned: Pinned,
+        number: int,
+        failed: Callable[[Exception], None],
+        progressed: Callable[[], None],
+    ) -> None:
         engine = self._host.engine
 
         def fill(part: Span, target: memoryview) -> None:
             engine.read(pinned, part.first_block, part.blocks, target)
 
         parts = list(spans(pinned.first_block, pinned.blocks, self.block_bytes))
-        stage = Stage(self._departure.migration_id, number, parts, self.block_bytes, fill)
+        stage = Stage(
+            self._departure.migration_id, number, parts, self.block_bytes, fill, self.urgent, progressed
+        )
         try:
             self._progress.stage_bytes = await self._transfer.send(self._link, stage)
         except Exception as error:

@@ -24,6 +24,8 @@ from engine_agents import failpoints
 from engine_agents.messages import Chunk, Message
 
 CHUNK_BYTES = 4 * 2**20
+LONGEST_REST_S = 0.5
+"""A chunk that took long because everything stood still must not hold up all others for minutes."""
 
 Buffer = bytes | bytearray | memoryview
 Fill = Callable[["Span", memoryview], None]
@@ -64,27 +66,29 @@ class Pace:
     """One chunk at a time, in turn for all, and a rest after each.
 
     ``copy_share`` is the part of the time that may be spent copying while anything
-    is left to copy, ``bytes_per_s`` a limit on top (0: none).
+    is left to copy, ``urgent_share`` that of what is in a hurry or in nobody's way,
+    ``bytes_per_s`` a limit on top (0: none).
     """
 
-    def __init__(self, copy_share: float = 1.0, bytes_per_s: float = 0.0) -> None:
+    def __init__(self, copy_share: float = 1.0, urgent_share: float = 1.0, bytes_per_s: float = 0.0) -> None:
         """Raises ``ValueError`` for a share outside (0, 1] or a negative limit."""
-        if not 0.0 < copy_share <= 1.0:
-            raise ValueError(f"copy_share: must be above 0 and at most 1, is {copy_share}")
+        for name, share in (("copy_share", copy_share), ("urgent_copy_share", urgent_share)):
+            if not 0.0 < share <= 1.0:
+                raise ValueError(f"{name}: must be above 0 and at most 1, is {share}")
         if bytes_per_s < 0:
             raise ValueError(f"copy_bytes_per_s: must not be negative, is {bytes_per_s}")
-        self._copy_share = copy_share
+        self._shares = {False: copy_share, True: urgent_share}
         self._bytes_per_s = bytes_per_s
         self._turn = asyncio.Lock()
         self._free_at = 0.0
 
-    def rest_s(self, spent_s: float, size: int) -> float:
+    def rest_s(self, spent_s: float, size: int, urgent: bool = False) -> float:
         """How long nothing may be copied after a chunk that took ``spent_s``."""
-        for_share = spent_s * (1.0 / self._copy_share - 1.0)
+        for_share = min(LONGEST_REST_S, spent_s * (1.0 / self._shares[urgent] - 1.0))
         for_rate = size / self._bytes_per_s - spent_s if self._bytes_per_s else 0.0
         return max(0.0, for_share, for_rate)
 
-    async def copy(self, work: Callable[[], int], size: int) -> int:
+    async def copy(self, work: Callable[[], int], size: int, urgent: bool = False) -> int:
         """Do ``work`` off the event loop when it is this chunk's turn; returns its result."""
         async with self._turn:
             wait_s = self._free_at - time.monotonic()
@@ -93,7 +97,7 @@ class Pace:
             began = time.monotonic()
             result = await _to_its_end(work)
             ended = time.monotonic()
-            self._free_at = ended + self.rest_s(ended - began, size)
+            self._free_at = ended + self.rest_s(ended - began, size, urgent)
         return result
 
 
@@ -122,6 +126,10 @@ class Stage:
     parts: list[Span]
     block_bytes: int
     fill: Fill
+    urgent: bool = False
+    """Whether it may copy more of the time than others."""
+    progressed: Callable[[], None] = lambda: None
+    """Called after every chunk."""
 
     def chunk(self, index: int, sum_: int, place: str = "") -> Chunk:
         part = self.parts[index]
@@ -166,11 +174,12 @@ class ZmqTransfer:
         for index, part in enumerate(stage.parts):
             # Not zeroed first, unlike a bytearray; a new one each time, as ZMQ sends it without a copy.
             buffer = np.empty(part.blocks * stage.block_bytes, dtype=np.uint8).data
-            sum_ = await self._pace.copy(lambda p=part, b=buffer: fill_and_sum(stage, p, b), len(buffer))  # type: ignore[misc]
+            sum_ = await copy_part(self._pace, stage, part, buffer)
             frame: Buffer = buffer
             if failpoints.armed("transfer.chunk"):
                 frame = failpoints.altered("transfer.chunk", bytes(buffer))
             await link.send_bulk(stage.chunk(index, sum_), frame)
+            stage.progressed()
             sent += len(buffer)
         return sent
 
@@ -187,10 +196,14 @@ class ZmqTransfer:
         """Nothing to give back."""
 
 
-def fill_and_sum(stage: Stage, part: Span, target: memoryview) -> int:
-    """Lay down the blocks of ``part``; returns their checksum."""
-    stage.fill(part, target)
-    return checksum(target)
+async def copy_part(pace: Pace, stage: Stage, part: Span, target: memoryview) -> int:
+    """Lay down the blocks of ``part`` when it is their turn; returns their checksum."""
+
+    def fill_and_sum() -> int:
+        stage.fill(part, target)
+        return checksum(target)
+
+    return await pace.copy(fill_and_sum, len(target), stage.urgent)
 
 
 def framed(frame: Buffer | None) -> memoryview:

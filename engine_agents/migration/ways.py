@@ -25,7 +25,7 @@ from engine_agents.migration.transfer import (
     Pace,
     Stage,
     ZmqTransfer,
-    fill_and_sum,
+    copy_part,
     framed,
 )
 
@@ -148,9 +148,10 @@ class ArenaTransfer:
             slot = await self._arena.take()
             self._laid.add(slot)
             view = self._arena.slot(slot, part.blocks * stage.block_bytes)
-            sum_ = await self._pace.copy(lambda p=part, v=view: fill_and_sum(stage, p, v), len(view))  # type: ignore[misc]
+            sum_ = await copy_part(self._pace, stage, part, view)
             length = _damage(view) if failpoints.armed("transfer.chunk") else len(view)
             await link.send_bulk(stage.chunk(index, sum_, f"{slot}:{length}"), None)
+            stage.progressed()
             sent += len(view)
         return sent
 

@@ -76,6 +76,48 @@ async def test_long_contexts_go_in_several_chunks_and_stages_while_decoding_goes
         await world.all_back()
 
 
+async def test_a_stage_may_last_as_long_as_its_chunks_come():
+    prompt = [(3 * i) % 200 for i in range(3000)]
+    slow: dict[str, Any] = {
+        "kv_memory_bytes": 64 * 2**20,
+        "engine_args": {"kv_bytes_per_token": 8192, "base_step_ms": 10.0},
+        "copy_bytes_per_s": 16.0 * 2**20,
+        "stage_timeout_s": 0.75,
+    }
+    async with fleet(**slow) as world:
+        await world.gateway.add("a", "r", prompt, max_tokens=400)
+        await world.gateway.until_tokens("r", 1)
+        await world.move("r")
+        outcome = await world.settled()
+        assert outcome.state == "done", outcome
+        assert outcome.stages[0].duration_ms > 750
+        await world.gateway.until_finished("r")
+        await world.all_back()
+
+
+@pytest.mark.parametrize(
+    ("rule", "others", "urgent"), [("load", 1, False), ("drain", 1, True), ("load", 0, True)]
+)
+async def test_who_drains_or_is_alone_copies_more_of_the_time(rule, others, urgent):
+    async with fleet() as world:
+        seen: list[bool] = []
+        copy = world.source.ways._pace.copy
+
+        async def noting(work: Any, size: int, in_a_hurry: bool = False) -> int:
+            seen.append(in_a_hurry)
+            return await copy(work, size, in_a_hurry)
+
+        swap(world.source.ways._pace, "copy", noting)
+        for other in range(others):
+            await world.gateway.add("a", f"other{other}", PROMPT, max_tokens=2000)
+            await world.gateway.until_tokens(f"other{other}", 1)
+        await begin(world)
+        await world.move("r", rule=rule)
+        assert (await world.settled()).state == "done"
+        assert seen
+        assert set(seen) == {urgent}
+
+
 async def test_there_and_back_and_on_again():
     expected = undisturbed("r", 1500, PROMPT, **SEEDED)
     async with fleet() as world:

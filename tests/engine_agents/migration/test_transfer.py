@@ -15,6 +15,7 @@ from hypothesis import given
 from engine_agents.messages import Message
 from engine_agents.migration.arena import Arena, ArenaAddress, MappedArena, UnreachableArenaError
 from engine_agents.migration.transfer import (
+    LONGEST_REST_S,
     Buffer,
     DamagedChunkError,
     KvTransfer,
@@ -155,17 +156,31 @@ def test_an_arena_leaves_nothing_behind():
 
 @pytest.mark.parametrize(
     ("pace", "spent_s", "size", "rest_s"),
-    [(Pace(), 1.0, 10, 0.0), (Pace(0.25), 0.1, 10, 0.3), (Pace(1.0, 100.0), 0.5, 200, 1.5)],
+    [
+        (Pace(), 1.0, 10, 0.0),
+        (Pace(0.25), 0.1, 10, 0.3),
+        (Pace(0.05), 10.0, 10, LONGEST_REST_S),
+        (Pace(bytes_per_s=100.0), 0.5, 200, 1.5),
+    ],
 )
 def test_copying_rests_so_that_decoding_keeps_its_share(pace, spent_s, size, rest_s):
     assert pace.rest_s(spent_s, size) == pytest.approx(rest_s)
+
+
+def test_what_is_urgent_rests_by_a_share_of_its_own_and_keeps_the_limit():
+    pace = Pace(0.05, 0.5, bytes_per_s=100.0)
+    assert pace.rest_s(0.01, 1, urgent=True) == pytest.approx(0.01)
+    assert pace.rest_s(0.01, 1) == pytest.approx(0.19)
+    assert pace.rest_s(0.01, 100, urgent=True) == pytest.approx(0.99)
 
 
 def test_a_pace_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="copy_share: must be above 0"):
         Pace(0.0)
     with pytest.raises(ValueError, match="copy_bytes_per_s: must not be negative"):
-        Pace(1.0, -1.0)
+        Pace(1.0, 1.0, -1.0)
+    with pytest.raises(ValueError, match="urgent_copy_share: must be above 0 and at most 1, is 2"):
+        Pace(1.0, 2)
 
 
 async def test_all_migrations_of_an_agent_take_turns():
