@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,9 @@ class Fleet:
 
 
 def prompt_of(length: int, salt: int) -> list[int]:
-    return [(17 * i + i * i + 31 * salt) % 600 + 6 for i in range(length)]
+    """No two begin alike: an engine remembers the blocks of prompts that it has seen."""
+    drawn = random.Random(salt)
+    return [drawn.randrange(6, 606) for _ in range(length)]
 
 
 async def crowd(fleet: Fleet, beside: int, salt: int, label: str = "") -> list[Stream]:
