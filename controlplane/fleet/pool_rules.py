@@ -31,6 +31,18 @@ OURS = frozenset(
 )
 """Engine arguments that the agent sets itself; a pool has fields for what of them can be chosen."""
 COUNTS = ("num_cpus", "num_gpus", "memory")
+WAYS = ("auto", "shm", "nixl", "zmq")
+MIGRATION_RANGES: dict[str, tuple[type, float, float]] = {
+    "migration_slots": (int, 0, 64),
+    "max_stages": (int, 0, 64),
+    "copy_share": (float, 0.001, 1),
+    "urgent_copy_share": (float, 0.001, 1),
+    "copy_bytes_per_s": (float, 0, 2**50),
+    "stage_timeout_s": (float, 0.1, 3600),
+    "commit_timeout_s": (float, 0.1, 3600),
+    "reservation_ttl_s": (float, 0.1, 3600),
+}
+"""Of ``AgentConfig``, what a pool may say of moves: kind, least, most. ``transfer`` is one of the ways."""
 
 
 def check_engine_args(value: Any) -> None:
@@ -44,6 +56,27 @@ def check_engine_args(value: Any) -> None:
     size = len(json.dumps(value))
     if size > LARGEST_ENGINE_ARGS_BYTES:
         raise ValidationError(f"{size} bytes of arguments; at most {LARGEST_ENGINE_ARGS_BYTES}")
+
+
+def check_migration_args(value: Any) -> None:
+    """How requests move between a pool's engines: fields of ``AgentConfig``, by name."""
+    _require_mapping(value, "migration_args", '{"copy_share": 0.1}')
+    for name, given in value.items():
+        if name == "transfer":
+            if given not in WAYS:
+                raise ValidationError(f"transfer: {given!r} is no way: one of {', '.join(WAYS)}")
+        elif name in MIGRATION_RANGES:
+            _check_range(name, given, *MIGRATION_RANGES[name])
+        else:
+            known = ", ".join(["transfer", *MIGRATION_RANGES])
+            raise ValidationError(f"{name!r} is unknown: there are {known}")
+
+
+def _check_range(name: str, given: Any, kind: type, least: float, most: float) -> None:
+    numbers = (int, float) if kind is float else (int,)
+    if isinstance(given, bool) or not isinstance(given, numbers) or not least <= given <= most:
+        what = "a number" if kind is float else "a whole number"
+        raise ValidationError(f"{name}: must be {what} from {least:g} to {most:g}, is {given!r}")
 
 
 def check_resources(value: Any) -> None:

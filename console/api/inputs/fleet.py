@@ -8,8 +8,10 @@ from rest_framework import serializers
 
 from console.api.inputs import Reason
 from controlplane.fleet.models import Instance, Pool
+from controlplane.fleet.pool_rules import MIGRATION_RANGES
 
 MAX_DEADLINE_S = 7 * 24 * 3600
+MIGRATION_ARGS = f"How requests move: transfer, {', '.join(MIGRATION_RANGES)}; what is left out is default."
 
 
 class PoolChange(Reason):
@@ -17,6 +19,7 @@ class PoolChange(Reason):
     model_path = serializers.CharField(max_length=500, required=False)
     engine = serializers.ChoiceField(choices=Pool.Engine.choices, required=False)
     engine_args = serializers.DictField(required=False)
+    migration_args = serializers.DictField(required=False, help_text=MIGRATION_ARGS)
     kv_memory_bytes = serializers.IntegerField(min_value=1, max_value=2**53, required=False)
     python = serializers.CharField(max_length=500, required=False, allow_blank=True)
     resources = serializers.DictField(required=False)
@@ -50,6 +53,7 @@ class Draining(Reason):
 
 class RollingRestart(Draining):
     engine_args = serializers.DictField(required=False)
+    migration_args = serializers.DictField(required=False, help_text=MIGRATION_ARGS)
     model_path = serializers.CharField(max_length=500, required=False)
     python = serializers.CharField(max_length=500, required=False, allow_blank=True)
     kv_memory_bytes = serializers.IntegerField(min_value=1, max_value=2**53, required=False)

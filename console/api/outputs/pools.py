@@ -13,6 +13,7 @@ from controlplane.fleet.models import InstanceTransition, Pool, ScalingRecord
 
 class PoolOutput(serializers.ModelSerializer[Pool]):
     engine_args = serializers.DictField()
+    migration_args = serializers.DictField()
     resources = serializers.DictField()
     node_labels = serializers.DictField()
 
@@ -24,6 +25,7 @@ class PoolOutput(serializers.ModelSerializer[Pool]):
             "model_path",
             "engine",
             "engine_args",
+            "migration_args",
             "kv_memory_bytes",
             "python",
             "resources",

@@ -92,6 +92,9 @@ def _hold_arguments(parser: ArgumentParser) -> None:
 
 def _engine_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--engine-args", type=_json_object, default=None, metavar="JSON")
+    parser.add_argument(
+        "--migration-args", type=_json_object, default=None, metavar="JSON", help='e.g. {"copy_share": 0.1}'
+    )
     parser.add_argument("--model", default=None, metavar="PATH")
     parser.add_argument("--python", default=None, metavar="PATH", help="interpreter of another version")
     parser.add_argument("--kv-memory-mib", type=int, default=None)
@@ -204,6 +207,7 @@ def _rolling_restart(given: Namespace) -> str:
         actor=_actor(),
         reason=given.reason,
         engine_args=given.engine_args,
+        migration_args=given.migration_args,
         model_path=given.model,
         python=given.python,
         kv_memory_bytes=None if given.kv_memory_mib is None else given.kv_memory_mib * 2**20,

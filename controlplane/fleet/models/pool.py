@@ -29,6 +29,8 @@ class Pool(models.Model):
     """Folder or hub name; for the simulated engine the name of a coefficient file."""
     engine = models.CharField(max_length=10, choices=Engine.choices, default=Engine.VLLM)
     engine_args = models.JSONField(default=dict, blank=True, validators=[pool_rules.check_engine_args])
+    migration_args = models.JSONField(default=dict, blank=True, validators=[pool_rules.check_migration_args])
+    """How requests move between its engines where that is not the default, e.g. ``{"copy_share": 0.1}``."""
     kv_memory_bytes = models.BigIntegerField(default=64 * 2**20)
     python = models.CharField(max_length=500, blank=True, validators=[pool_rules.check_python])
     """Interpreter of another installation on the nodes (another version of vLLM); empty: Ray's own."""
@@ -50,7 +52,7 @@ class Pool(models.Model):
     scaling_held_by = models.CharField(max_length=150, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    ENGINE_FIELDS = ("model_path", "engine", "engine_args", "kv_memory_bytes", "python")
+    ENGINE_FIELDS = ("model_path", "engine", "engine_args", "migration_args", "kv_memory_bytes", "python")
     """What an engine is started with: a change takes effect when it is started again."""
 
     class Meta:

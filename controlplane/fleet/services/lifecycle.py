@@ -193,6 +193,7 @@ def agent_config(instance: Instance) -> AgentConfig:
         link_secret=settings.LINK_SECRET,
         otlp_endpoint=settings.OTLP_ENDPOINT,
         log_dir=str(settings.STATE_DIR / "logs"),
+        **pool.migration_args,
     )
 
 

@@ -27,9 +27,9 @@ CHANGEABLE = frozenset(FACTS) - {"revision"}
 def ensure_pool(*, name: str, actor: str = SYSTEM, **properties: Any) -> Pool:
     """The pool of this name with these properties, made or changed. Raises ``ValidationError``.
 
-    ``properties``: ``served_model``, ``model_path``, ``engine``, ``engine_args``, ``kv_memory_bytes``,
-    ``python``, ``resources``, ``node_labels``, ``min_instances``, ``max_instances``; what is not given
-    stays as it is, or is the default of a new pool.
+    ``properties``: ``served_model``, ``model_path``, ``engine``, ``engine_args``, ``migration_args``,
+    ``kv_memory_bytes``, ``python``, ``resources``, ``node_labels``, ``min_instances``, ``max_instances``;
+    what is not given stays as it is, or is the default of a new pool.
     """
     pool = Pool.objects.filter(name=name).first()
     if pool is None:

@@ -25,6 +25,7 @@ def start_rolling_restart(
     actor: str,
     reason: str = "",
     engine_args: Mapping[str, Any] | None = None,
+    migration_args: Mapping[str, Any] | None = None,
     model_path: str | None = None,
     python: str | None = None,
     kv_memory_bytes: int | None = None,
@@ -41,6 +42,7 @@ def start_rolling_restart(
     before = {field: getattr(pool, field) for field in Pool.ENGINE_FIELDS}
     given = {
         "engine_args": engine_args,
+        "migration_args": migration_args,
         "model_path": model_path,
         "python": python,
         "kv_memory_bytes": kv_memory_bytes,

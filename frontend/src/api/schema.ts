@@ -2673,6 +2673,10 @@ export interface components {
             engine_args?: {
                 [key: string]: unknown;
             };
+            /** @description How requests move: transfer, migration_slots, max_stages, copy_share, urgent_copy_share, copy_bytes_per_s, stage_timeout_s, commit_timeout_s, reservation_ttl_s; what is left out is default. */
+            migration_args?: {
+                [key: string]: unknown;
+            };
             /** Format: int64 */
             kv_memory_bytes?: number;
             python?: string;
@@ -2888,6 +2892,10 @@ export interface components {
             engine_args?: {
                 [key: string]: unknown;
             };
+            /** @description How requests move: transfer, migration_slots, max_stages, copy_share, urgent_copy_share, copy_bytes_per_s, stage_timeout_s, commit_timeout_s, reservation_ttl_s; what is left out is default. */
+            migration_args?: {
+                [key: string]: unknown;
+            };
             /** Format: int64 */
             kv_memory_bytes?: number;
             python?: string;
@@ -3040,6 +3048,9 @@ export interface components {
             model_path: string;
             engine?: components["schemas"]["EngineEnum"];
             engine_args: {
+                [key: string]: unknown;
+            };
+            migration_args: {
                 [key: string]: unknown;
             };
             /** Format: int64 */
@@ -3327,6 +3338,10 @@ export interface components {
             /** @default wait */
             on_deadline: components["schemas"]["OnDeadlineEnum"];
             engine_args?: {
+                [key: string]: unknown;
+            };
+            /** @description How requests move: transfer, migration_slots, max_stages, copy_share, urgent_copy_share, copy_bytes_per_s, stage_timeout_s, commit_timeout_s, reservation_ttl_s; what is left out is default. */
+            migration_args?: {
                 [key: string]: unknown;
             };
             model_path?: string;

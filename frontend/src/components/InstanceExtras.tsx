@@ -80,7 +80,7 @@ function Arguments({ pool }: { pool: string }) {
 }
 
 function argumentRows(row: Pool): [string, string][] {
-  const own = Object.entries(row.engine_args as Record<string, unknown>).map(
+  const own = Object.entries({ ...row.engine_args, ...row.migration_args }).map(
     ([name, value]): [string, string] => [name, typeof value === "string" ? value : JSON.stringify(value)],
   );
   return [

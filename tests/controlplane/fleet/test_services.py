@@ -333,14 +333,16 @@ def test_stopped_instances_come_back_before_new_ones_are_made(chat_pool):
 
 def test_a_restart_drains_ends_and_starts_with_the_pools_new_properties(chat_pool, agents):
     row = builders.instance(of=chat_pool, pool_revision=1)
-    services.change_pool(pool=chat_pool, actor="ann", engine_args={"base_step_ms": 9.0})
+    changes = {"engine_args": {"base_step_ms": 9.0}, "migration_args": {"copy_share": 0.1}}
+    services.change_pool(pool=chat_pool, actor="ann", **changes)
     services.restart_instance(instance=row, actor="ann")
     assert state_of(row) == "draining"
     sync(SeenStatus(builders.status(accepting=False), 0.0))
     jobs(agents)
     assert (state_of(row), row.when_drained, row.accepting) == ("starting", "stay", True)
     assert row.pool_revision == 2
-    assert agents.started["chat-1"].engine_args == {"base_step_ms": 9.0}
+    started = agents.started["chat-1"]
+    assert (started.engine_args, started.copy_share) == ({"base_step_ms": 9.0}, 0.1)
 
 
 def test_last_words_of_an_ended_agent_are_no_news_of_its_successor(chat_pool, agents):
@@ -448,6 +450,11 @@ def test_undraining_cancels_the_drain(chat_pool):
         ({"engine_args": {"model": "x"}}, "engine_args"),
         ({"engine_args": ["x"]}, "engine_args"),
         ({"engine_args": {"--tp": 1}}, "engine_args"),
+        ({"migration_args": {"copy_share": 0}}, "migration_args"),
+        ({"migration_args": {"max_stages": 2.5}}, "migration_args"),
+        ({"migration_args": {"migration_slots": True}}, "migration_args"),
+        ({"migration_args": {"transfer": "pigeon"}}, "migration_args"),
+        ({"migration_args": {"host": "0.0.0.0"}}, "migration_args"),
         ({"resources": {"num_gpus": -1}}, "resources"),
         ({"resources": {"GPU": 1}}, "resources"),
         ({"resources": {"num_cpus": "two"}}, "resources"),
