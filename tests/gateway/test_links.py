@@ -164,6 +164,20 @@ async def test_aborts_wait_for_the_same_agent_only(links: Links, owner: Owner) -
     again.die()
 
 
+async def test_nothing_waits_for_an_agent_that_is_listed_no_more(links: Links, owner: Owner) -> None:
+    agent = ScriptedAgent()
+    links.follow([target(agent)])
+    await until(lambda: owner.ready)
+    agent.die()
+    await until(lambda: owner.lost)
+    links.abort("a", ["r#1"])
+    links.follow([target(agent)])
+    kept = (links._aborts, links._retry_at_s, links._delay_s)
+    assert all(kept)
+    links.follow([])
+    assert not any(kept)
+
+
 async def test_a_silent_agent_is_lost(links: Links, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links_module, "SILENCE_LIMIT_S", 0.3)
     monkeypatch.setattr(links_module, "HELLO_INTERVAL_S", 0.1)
