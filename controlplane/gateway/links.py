@@ -177,9 +177,10 @@ class Link:
             return
         if isinstance(message, Ready):
             self._greet(message)
-        elif isinstance(message, Heartbeat):
+            return
+        if isinstance(message, Heartbeat):
             self._count_steps(message.steps_sent)
-        elif self.ready is not None:
+        if self.ready is not None and not self._lost:
             self._steps += isinstance(message, Step)
             try:
                 self._on_message(self.target.instance_id, message)

@@ -78,6 +78,7 @@ class Owner:
         self.ready: list[str] = []
         self.lost: list[str] = []
         self.messages: list[Message] = []
+        self.beats: list[Heartbeat] = []
 
     def link_ready(self, instance_id: str, ready: Ready) -> None:
         self.ready.append(instance_id)
@@ -86,7 +87,7 @@ class Owner:
         self.lost.append(reason)
 
     def link_message(self, instance_id: str, message: Message) -> None:
-        self.messages.append(message)
+        (self.beats if isinstance(message, Heartbeat) else self.messages).append(message)
 
 
 @pytest.fixture
@@ -227,6 +228,7 @@ async def test_lost_steps_show_in_the_count(links: Links, owner: Owner) -> None:
     await agent.say(msgspec.structs.replace(beat, steps_sent=10))
     await until(lambda: owner.lost)
     assert owner.lost == ["it sent 3 steps, 1 arrived"]
+    assert [each.steps_sent for each in owner.beats] == [7, 8], "nothing comes from a link that is lost"
     agent.die()
 
 

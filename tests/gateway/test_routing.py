@@ -297,6 +297,20 @@ class TestLateBinding:
         scene.place(small)
         assert (scene.owner(large), scene.owner(small) != "") == ("", True)
 
+    def test_a_fleet_that_was_full_when_redis_went_takes_work_when_its_links_tell_of_room(
+        self, scene: Scene
+    ) -> None:
+        for name in ("a", "b"):
+            scene.report(name, used_blocks=99, running=9, unprefilled_tokens=5000)
+        scene.view.redis_alive = False
+        live = scene.request(tokens=500)
+        scene.place(live)
+        assert scene.owner(live) == ""
+        scene.view.heard("b", 1200, 0)
+        scene.now += 0.1
+        assert scene.router.pump(scene.now) == []
+        assert scene.owner(live) == "b"
+
     def test_a_preempted_request_comes_home_while_there_is_room_elsewhere(self, scene: Scene) -> None:
         live = scene.request(tokens=100)
         scene.place(live)
