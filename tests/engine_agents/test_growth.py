@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -12,7 +13,7 @@ from engine_agents import live_requests
 from engine_agents.messages import MigrateOut
 from engine_agents.migration import arriving
 from engine_agents.serve import AgentServer
-from tests.census import census, grown
+from tests.census import census, grown, nothing_logged
 from tests.engine_agents.harness import BareGateway, eventually, gateway_to, idle, running_agent
 
 TIMES = 20
@@ -22,10 +23,12 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture(autouse=True)
-def _short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is remembered for a while, or up to a number, reaches that during the test."""
     monkeypatch.setattr(arriving, "REMEMBER_S", 0.05)
     monkeypatch.setattr(live_requests, "REMEMBERED_DISPATCHES", TIMES)
+    with nothing_logged():
+        yield
 
 
 async def test_an_agent_is_as_large_after_more_requests() -> None:
