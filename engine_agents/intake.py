@@ -232,14 +232,16 @@ class Intake:
         if self._host.state == "starting" or self._host.dead:
             return
         self._beats += 1
-        room = self._host.room_tokens()
         for gateway in self._host.gateways.gateways():
+            # Read what was seen before the room: that may then only know of more than we claim.
+            seen_seq = gateway.seen_seq
             beat = Heartbeat(
                 instance_id=self._host.config.instance_id,
                 incarnation=self._host.incarnation,
                 seq=self._beats,
-                room_tokens=room,
+                room_tokens=self._host.room_tokens(),
                 steps_sent=gateway.steps_sent,
+                seen_seq=seen_seq,
             )
             self._host.gateways.send(gateway.client, beat)
 

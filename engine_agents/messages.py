@@ -194,6 +194,8 @@ class Heartbeat(Message):
     steps_sent: int = -1
     """Step messages sent on this connection since its first Hello; a gateway that has received
     fewer when this arrives has lost some (a link that broke and mended). -1: not told."""
+    seen_seq: int = -1
+    """Every Add of this gateway up to this number is taken into account in ``room_tokens``. -1: not told."""
 
 
 class AskOwner(Message):

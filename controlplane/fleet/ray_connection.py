@@ -13,6 +13,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from django.conf import settings
 
 RETRY_CONNECT_S = 5.0
 ASKERS = 4
+MAX_ASKED = 4 * ASKERS
+"""Questions to the head at a time; one more means that it answers nobody."""
 HEAD_CONNECT_S = 1.0
 NOBODY = "nobody"
 REPLACED = ("WrongClusterID", "Unauthenticated")
@@ -72,12 +75,7 @@ class RayConnection:
 
         if problem := head_is_deaf():
             raise TimeoutError(problem)
-        with self._lock:
-            if len(self._asked) >= 4 * ASKERS and instance_id not in self._asked:
-                raise TimeoutError("Ray's head does not answer")
-            future = self._asked.get(instance_id)
-            if future is None:
-                future = self._asked[instance_id] = self._askers.submit(launch.find_agent, instance_id)
+        future = self._asking(instance_id, launch.find_agent)
         try:
             return future.result(timeout_s)
         except concurrent.futures.TimeoutError as error:
@@ -92,6 +90,18 @@ class RayConnection:
             if future.done():
                 with self._lock:
                     self._asked.pop(instance_id, None)
+
+    def _asking(self, instance_id: str, find: Callable[[str], Any]) -> concurrent.futures.Future[Any]:
+        """The question that is under way, or a new one. Raises ``TimeoutError`` when too many are."""
+        with self._lock:
+            if instance_id not in self._asked:
+                if len(self._asked) >= MAX_ASKED:
+                    # What was answered after its caller had left may never be asked for again.
+                    self._asked = {name: one for name, one in self._asked.items() if not one.done()}
+                if len(self._asked) >= MAX_ASKED:
+                    raise TimeoutError("Ray's head does not answer")
+                self._asked[instance_id] = self._askers.submit(find, instance_id)
+            return self._asked[instance_id]
 
     def _try(self) -> None:
         with self._lock:

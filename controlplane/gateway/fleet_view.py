@@ -1,7 +1,8 @@
 """What this gateway knows of its pool's instances: their reports from Redis, kept in memory.
 
 The view never blocks a request: without Redis the last reports stay valid for
-instances whose links are alive, because a link's heartbeats say that they are.
+instances whose links are alive, because a link's heartbeats say that they are,
+and how much room they have.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class FleetView:
         self._reader = StatusReader()
         self._incarnations: dict[str, str] = {}
         self._refused_until_s: dict[str, float] = {}
+        self._room_tokens: dict[str, int] = {}
+        """As links said since the last report; of instances whose reports have stopped."""
         self._holes: Mapping[str, str] = {}
         self._holes_until_s = 0.0
         self.redis_alive = False
@@ -77,6 +80,14 @@ class FleetView:
             self._ledger.forget(instance_id)
         self._ledger.reconcile(instance_id, status.seen.get(self._incarnation, -1))
         self._refused_until_s.pop(instance_id, None)
+        self._room_tokens.pop(instance_id, None)
+
+    def heard(self, instance_id: str, room_tokens: int, seen_seq: int) -> None:
+        """What an instance says on its link, twice a second: all there is while Redis is away."""
+        if self.redis_alive or seen_seq < 0:
+            return
+        self._room_tokens[instance_id] = room_tokens
+        self._ledger.reconcile(instance_id, seen_seq)
 
     def refused(self, instance_id: str, now_s: float) -> None:
         """It did not take a request: its report must be old."""
@@ -121,8 +132,22 @@ class FleetView:
         if now_s < self._refused_until_s.get(instance.instance_id, 0.0):
             return replace(instance, accepting=False)
         if not self.redis_alive:
-            return replace(instance, age_s=0.0)
+            return self._by_its_link(instance)
         return instance
+
+    def _by_its_link(self, instance: InstanceSnapshot) -> InstanceSnapshot:
+        """The last report may have been of a busy moment: room made since then is known by the link."""
+        room_tokens = self._room_tokens.get(instance.instance_id)
+        if room_tokens is None:
+            return replace(instance, age_s=0.0)
+        return replace(
+            instance,
+            age_s=0.0,
+            used_tokens=instance.capacity_tokens - room_tokens,
+            reserved_tokens=0,
+            queued_tokens=0,
+            unprefilled_tokens=0,
+        )
 
     def _seen(self, now_s: float) -> Iterable[SeenStatus]:
         return (item for item in self._reader.seen(now_s) if item.status.pool == self._pool)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import zmq
@@ -177,9 +177,10 @@ class Link:
             return
         if isinstance(message, Ready):
             self._greet(message)
-        elif isinstance(message, Heartbeat):
+            return
+        if isinstance(message, Heartbeat):
             self._count_steps(message.steps_sent)
-        elif self.ready is not None:
+        if self.ready is not None and not self._lost:
             self._steps += isinstance(message, Step)
             try:
                 self._on_message(self.target.instance_id, message)
@@ -260,7 +261,15 @@ class Links:
             elif target is not None and target != link.target:
                 self._retry_at_s.pop(instance_id, None)
                 link.lose("its address or incarnation changed")
+        self._forget_the_gone()
         self.connect_due()
+
+    def _forget_the_gone(self) -> None:
+        """An agent that is neither listed nor linked has given this gateway up, and its requests with it."""
+        known: tuple[dict[str, Any], ...] = (self._retry_at_s, self._delay_s, self._aborts)
+        for kept in known:
+            for instance_id in kept.keys() - self._targets.keys() - self._links.keys():
+                del kept[instance_id]
 
     def connect_due(self) -> None:
         """Connect where there is no link and the pause after the last failure is over."""

@@ -69,8 +69,10 @@ class LiveRequest:
     """Since when nobody runs it although somebody did."""
     why_waiting: str = ""
     first_token_s: float | None = None
+    sent_to: str = ""
+    """Where the newest Add went, and …"""
     add_seq: int = 0
-    """Of the newest Add, for the ledger."""
+    """… under which number: for the ledger."""
     refusals: int = 0
     cached_tokens: int = 0
     """Of the prompt's, as its first engine said."""
@@ -98,12 +100,12 @@ class LiveRequest:
         if self.queued_since_s is None:
             self.queued_since_s = now_s
 
-    def bound(self, now_s: float, seq: int) -> None:
+    def bound(self, now_s: float, instance_id: str, seq: int) -> None:
         if self.queued_since_s is not None:
             self.queued_s += now_s - self.queued_since_s
             self.queued_since_s = None
         self.lost_at_s = None
-        self.add_seq = seq
+        self.sent_to, self.add_seq = instance_id, seq
 
     def give_up(self, now_s: float, engines_ready: bool) -> str:
         """Why it must not wait any longer; empty while it may."""

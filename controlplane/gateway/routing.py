@@ -131,7 +131,8 @@ class Router:
             self._crowd.left(live)
 
     def ended(self, live: LiveRequest) -> None:
-        """It is over: its tenant's share is settled by what it really cost."""
+        """It is over: its tenant's share is settled by what it cost, and the ledger forgets it."""
+        self._ledger.withdraw(live.sent_to, live.add_seq)
         self._queue.ended(live.request_id, live.new.prompt_tokens, len(live.entry.tokens))
 
     def give_way(self, newcomer: Caller) -> LiveRequest | None:
@@ -326,8 +327,10 @@ class Router:
             self._view.refused(instance_id, now_s)
             self.changed()
             return False
+        # Without reports (Redis is away) nothing else would take back what it was sent before.
+        self._ledger.withdraw(live.sent_to, live.add_seq)
         self._ledger.sent(instance_id, self._seq, tokens)
-        live.bound(now_s, self._seq)
+        live.bound(now_s, instance_id, self._seq)
         live.call.served_by = instance_id
         return True
 

@@ -24,6 +24,7 @@ from engine_agents.messages import (
     Adopted,
     AskMove,
     AskOwner,
+    Heartbeat,
     Owner,
     Preempted,
     Ready,
@@ -141,6 +142,8 @@ class Gateway:
                 self._preempted(message)
             case AskOwner():
                 self._judge(instance_id, message)
+            case Heartbeat():
+                self._view.heard(instance_id, message.room_tokens, message.seen_seq)
 
     def _preempted(self, message: Preempted) -> None:
         """Its cache is lost anyway: where the policy says so, it may start wherever there is room."""

@@ -30,8 +30,10 @@ class Commander:
         self._backoff = Backoff()
         self._looked_at_s = float("-inf")
 
-    def unreachable(self) -> list[str]:
-        """Agents that did not answer when last asked."""
+    def unreachable(self, seen: Iterable[SeenStatus], *, dead_s: float) -> list[str]:
+        """Agents that did not answer when last asked; not those that do not report either: they are gone."""
+        if self._backoff.names():
+            self._backoff.forget_others({item.status.instance_id for item in seen if item.age_s <= dead_s})
         return self._backoff.names()
 
     def move(self, rounds: Sequence[Round], *, now_s: float) -> None:

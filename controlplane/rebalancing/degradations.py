@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 from controlplane.rebalancing.types import Degradation
@@ -65,6 +65,10 @@ class Backoff:
 
     def waits(self, name: str, *, now_s: float) -> bool:
         return name in self._failures and now_s < self._failures[name][1]
+
+    def forget_others(self, names: Container[str]) -> None:
+        """Whoever is not among these is gone: it neither fails nor is waited for."""
+        self._failures = {name: known for name, known in self._failures.items() if name in names}
 
     def names(self) -> list[str]:
         """Who fails at present."""

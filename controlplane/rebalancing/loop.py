@@ -286,7 +286,7 @@ class RebalancingLoop:
         self._commander.settle_wishes(
             self._view.wanted.accepting, seen, epoch=self.epoch, stale_s=stale_s, now_s=now_s
         )
-        if names := self._commander.unreachable():
+        if names := self._commander.unreachable(seen, dead_s=self.settings.limits.dead_s):
             self.degraded.failed("agents", f"no answer from {', '.join(names)}", wall_s=now.timestamp())
         else:
             self.degraded.works("agents")

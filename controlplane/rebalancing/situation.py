@@ -36,7 +36,7 @@ class Consequence:
 
 CONSEQUENCES: dict[str, Consequence] = {
     "redis": Consequence(
-        works="open streams; new requests, placed by each gateway's last view and its own accounting",
+        works="open streams; new requests, placed by what engines tell each gateway on its links",
         on_hold="live figures, migrations, drains, starting and stopping of instances, what-if jobs",
         do="bring Redis back; everything reconnects by itself (embedded: it is restarted at once)",
     ),

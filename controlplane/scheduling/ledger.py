@@ -64,9 +64,9 @@ class Ledger:
         account.in_flight = (held, count)
 
     def withdraw(self, instance_id: str, seq: int) -> None:
-        """The send under ``seq`` came to nothing (refused, link lost); unknown numbers are ignored."""
+        """The send under ``seq`` is not there (refused, over, elsewhere); unknown numbers are ignored."""
         account = self._accounts.get(instance_id)
-        if account is None:
+        if account is None or seq <= account.seen:
             return
         for entry in account.entries:
             if entry[0] == seq:

@@ -201,5 +201,7 @@ async def test_a_gateway_hears_of_life_and_room():
             assert gateway.heartbeats["a"].incarnation == agent.incarnation
             assert gateway.heartbeats["a"].room_tokens == agent.room_tokens() > 0
             assert gateway.ready["a"].engine == "simulated"
+            await gateway.add("a", "r", [1, 2, 3], max_tokens=2)
+            await gateway.until(lambda: gateway.heartbeats["a"].seen_seq == gateway.seq, "what was seen")
         finally:
             await gateway.close()

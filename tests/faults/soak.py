@@ -6,14 +6,17 @@ Rounds of streamed requests follow each other without end while, every ``--every
 average, something breaks: an engine is killed, the leader is killed or stopped, Redis is killed,
 emptied or paused, the database is locked, instances are drained. The seed decides what and when. Ends
 with status 1 when a token was lost, repeated or wrong, a request hung or failed, a block leaked, a
-request was moved twice at once, a recorded round is decided otherwise by the core, or the loop did
-not come back. What was counted is written after every round and at the end, however it ends; one Ctrl-C
-(or SIGTERM) ends the load and looks at what is left, status 130.
+request was moved twice at once, a recorded round is decided otherwise by the core, the loop did not
+come back, or the gateway keeps something of every request. What was counted is written after every
+round and at the end, however it ends; one Ctrl-C (or SIGTERM) ends the load and looks at what is left,
+status 130.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import random
 import signal
@@ -31,9 +34,13 @@ import django
 import psutil
 from django.conf import settings
 
+from tests.census import census, grown
+
 RECOVERY_LIMIT_S = 60.0
 STREAMS = 10
 INTERRUPTED_STATUS = 130
+GATEWAYS = ("controlplane.gateway.", "engine_agents.", "vllm.v1.engine.")
+"""Whose objects in this process are the gateway's."""
 
 
 @dataclass
@@ -63,7 +70,10 @@ class Found:
     rounds_replayed: int = 0
     rounds_decided_otherwise: int = 0
     rss_first_mib: float = 0.0
+    """Of this process, after the first round: gateway, clients, oracle and all that the soak remembers."""
     rss_last_mib: float = 0.0
+    grown: dict[str, int] = field(default_factory=dict)
+    """What of the gateway's became more with the requests; see :mod:`tests.census`."""
 
     MUST_BE_ZERO = (
         "lost",
@@ -75,6 +85,7 @@ class Found:
         "double_moves",
         "loop_not_back",
         "rounds_decided_otherwise",
+        "grown",
     )
 
     def told(self) -> dict[str, object]:
@@ -106,6 +117,7 @@ class Soak:
         self._over = threading.Event()
         self._backs_ms: list[float] = []
         self._broken: BaseException | None = None
+        self._before: Counter[str] = Counter()
         self.mischief: list[Callable[[], None]] = [
             self.an_engine_is_killed,
             self.an_engine_stands_still,
@@ -121,12 +133,13 @@ class Soak:
     def run(self, minutes: float) -> None:
         """Raises what broke the mischief or the looking at what is left."""
         began_s, found = time.monotonic(), self.found
-        found.rss_first_mib = rss_mib()
         thread = threading.Thread(target=self._break_things, daemon=True)
         thread.start()
         try:
             while (so_far_s := time.monotonic() - began_s) < 60 * minutes and self._broken is None:
                 self._round()
+                if found.rounds == 1:
+                    self._begin_to_compare()
                 self._sum_up(so_far_s)
             ended = "in time"
         except KeyboardInterrupt:
@@ -135,8 +148,9 @@ class Soak:
         thread.join(120)
         if self._broken is not None:
             raise self._broken
-        self._settle()
         self._sum_up(time.monotonic() - began_s)
+        self._settle()
+        found.grown = grown(self._before, self._kept(), max(STREAMS, found.requests // 2))
         found.refused_epochs = self.plane.refused()
         found.ended = ended
 
@@ -172,6 +186,20 @@ class Soak:
             if not answer.done:
                 print(f"failed: {answer.status} {answer.error}", flush=True)
         found.two_owners += sum(len(where) > 1 for where in self.site.owners().values())
+
+    def _begin_to_compare(self) -> None:
+        """The first requests bring much into memory that is there only once."""
+        self.found.rss_first_mib = rss_mib()
+        self._before = self._kept()
+
+    def _kept(self) -> Counter[str]:
+        """What the gateway keeps in this process, but for what it soon forgets anyway."""
+        site = self.site
+        for seen in (site.records, site.reports, site.uses, site.excess):
+            seen.clear()
+        an_hour_on_s = time.monotonic() + 3600.0
+        site.loop.call(site.gateway.latency.report, an_hour_on_s, Counter(), {})
+        return Counter({name: count for name, count in census().items() if name.startswith(GATEWAYS)})
 
     def _settle(self) -> None:
         """Afterwards everything is back: blocks (I3), the loop (I7); nobody moved anything twice (I5)."""
@@ -295,7 +323,9 @@ class Soak:
 
 
 def rss_mib() -> float:
-    """Of this process, in which the gateway runs."""
+    """Of this process, in which the gateway runs; not what is free and only kept by the allocator."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return round(psutil.Process().memory_info().rss / 2**20, 1)
 
 

@@ -14,6 +14,7 @@ from controlplane.gateway.fleet_view import FleetView, StatusFeed
 from controlplane.gateway.links import Target
 from controlplane.gateway.reporting import StatusPublisher
 from controlplane.scheduling.ledger import Ledger
+from controlplane.scheduling.load import room_tokens
 from engine_agents.messages import GatewayStatus, encode
 from tests.gateway.test_routing import RULES, status
 
@@ -102,6 +103,24 @@ async def test_a_redis_that_is_away_is_asked_again_and_the_last_view_stays(
     settings.REDIS_URL = there
     await until(lambda: following.view.redis_alive)
     following.task.cancel()
+
+
+def test_while_redis_is_away_an_instance_has_the_room_that_its_link_tells_of() -> None:
+    ledger = Ledger()
+    view = FleetView("pool", "me", ledger)
+    view.absorb({b"a": encode(status("a", used_blocks=90, queued_blocks=9))}, now_s=1.0, wall_s=0.0)
+    ledger.sent("a", 1, 50)
+    view.heard("a", 320, 1)
+    (instance,) = view.snapshot(2.0, frozenset({"a"}), RULES).instances
+    assert room_tokens(instance, 0, 0.0) == 320 and ledger.in_flight("a") == (0, 0)
+    ledger.sent("a", 2, 50)
+    view.redis_alive = True
+    view.heard("a", 16, 2)
+    assert ledger.in_flight("a") == (50, 1), "reports say more than links"
+    view.absorb({b"a": encode(status("a", seq=2, used_blocks=10))}, now_s=3.0, wall_s=0.0)
+    view.redis_alive = False
+    (instance,) = view.snapshot(4.0, frozenset({"a"}), RULES).instances
+    assert instance.used_tokens == 10 * instance.block_size_tokens, "the last word, whoever said it"
 
 
 def test_another_incarnation_starts_with_an_empty_ledger() -> None:

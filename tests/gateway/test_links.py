@@ -78,6 +78,7 @@ class Owner:
         self.ready: list[str] = []
         self.lost: list[str] = []
         self.messages: list[Message] = []
+        self.beats: list[Heartbeat] = []
 
     def link_ready(self, instance_id: str, ready: Ready) -> None:
         self.ready.append(instance_id)
@@ -86,7 +87,7 @@ class Owner:
         self.lost.append(reason)
 
     def link_message(self, instance_id: str, message: Message) -> None:
-        self.messages.append(message)
+        (self.beats if isinstance(message, Heartbeat) else self.messages).append(message)
 
 
 @pytest.fixture
@@ -164,6 +165,20 @@ async def test_aborts_wait_for_the_same_agent_only(links: Links, owner: Owner) -
     again.die()
 
 
+async def test_nothing_waits_for_an_agent_that_is_listed_no_more(links: Links, owner: Owner) -> None:
+    agent = ScriptedAgent()
+    links.follow([target(agent)])
+    await until(lambda: owner.ready)
+    agent.die()
+    await until(lambda: owner.lost)
+    links.abort("a", ["r#1"])
+    links.follow([target(agent)])
+    kept = (links._aborts, links._retry_at_s, links._delay_s)
+    assert all(kept)
+    links.follow([])
+    assert not any(kept)
+
+
 async def test_a_silent_agent_is_lost(links: Links, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links_module, "SILENCE_LIMIT_S", 0.3)
     monkeypatch.setattr(links_module, "HELLO_INTERVAL_S", 0.1)
@@ -213,6 +228,7 @@ async def test_lost_steps_show_in_the_count(links: Links, owner: Owner) -> None:
     await agent.say(msgspec.structs.replace(beat, steps_sent=10))
     await until(lambda: owner.lost)
     assert owner.lost == ["it sent 3 steps, 1 arrived"]
+    assert [each.steps_sent for each in owner.beats] == [7, 8], "nothing comes from a link that is lost"
     agent.die()
 
 

@@ -44,7 +44,7 @@ def test_it_waits_for_another_instance_as_long_as_is_said(ready: bool, limit_s: 
 def test_a_request_that_was_bound_again_has_its_time_anew() -> None:
     live = lost()
     Recovery().begin(live, 10.0)
-    live.bound(11.0, 1)
+    live.bound(11.0, "a", 1)
     assert live.give_up(1000.0, True) == ""
 
 

@@ -188,6 +188,27 @@ def test_while_redis_is_away_old_reports_hold_for_linked_instances(scene: Scene)
     assert scene.owner(live) in {"a", "b"}
 
 
+def test_without_reports_what_is_over_makes_room_for_others(scene: Scene) -> None:
+    """Redis may be away for hours: no report takes anything out of the ledger meanwhile."""
+    scene.view.redis_alive = False
+    for _ in range(60):
+        live = scene.request(tokens=500)
+        assert scene.place(live) == [] and scene.owner(live) in {"a", "b"}
+        scene.journal.close(live.request_id)
+        scene.router.ended(live)
+    assert scene.ledger.in_flight("a") == scene.ledger.in_flight("b") == (0, 0)
+
+
+def test_without_reports_a_request_counts_where_it_was_sent_last(scene: Scene) -> None:
+    live = scene.request()
+    for _ in range(5):
+        scene.place(live)
+        scene.journal.revoke(live.request_id, "the engine gave up")
+    scene.place(live)
+    assert scene.ledger.in_flight("a")[1] + scene.ledger.in_flight("b")[1] == 1
+    assert scene.ledger.in_flight(scene.owner(live))[1] == 1
+
+
 def test_who_waits_too_long_for_its_class_is_told_so(scene: Scene) -> None:
     scene.wires.up.clear()
     quick, patient = scene.request(slo_class="interactive"), scene.request(slo_class="batch")
@@ -275,6 +296,20 @@ class TestLateBinding:
         scene.place(large)
         scene.place(small)
         assert (scene.owner(large), scene.owner(small) != "") == ("", True)
+
+    def test_a_fleet_that_was_full_when_redis_went_takes_work_when_its_links_tell_of_room(
+        self, scene: Scene
+    ) -> None:
+        for name in ("a", "b"):
+            scene.report(name, used_blocks=99, running=9, unprefilled_tokens=5000)
+        scene.view.redis_alive = False
+        live = scene.request(tokens=500)
+        scene.place(live)
+        assert scene.owner(live) == ""
+        scene.view.heard("b", 1200, 0)
+        scene.now += 0.1
+        assert scene.router.pump(scene.now) == []
+        assert scene.owner(live) == "b"
 
     def test_a_preempted_request_comes_home_while_there_is_room_elsewhere(self, scene: Scene) -> None:
         live = scene.request(tokens=100)

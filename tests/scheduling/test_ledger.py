@@ -32,6 +32,9 @@ def test_a_refused_send_is_withdrawn_once() -> None:
     ledger.withdraw("a", 1)
     ledger.withdraw("nobody", 1)
     assert ledger.in_flight("a") == (50, 1)
+    ledger.reconcile("a", 2)
+    ledger.withdraw("a", 2)
+    assert ledger.in_flight("a") == (0, 0), "a report has taken it over"
 
 
 def test_another_incarnation_starts_at_nothing() -> None:

@@ -24,15 +24,15 @@ class PreemptionCounter:
     """Preemptions since the last look: agents report totals, which begin anew with an incarnation."""
 
     def __init__(self) -> None:
-        self._totals: dict[tuple[str, str], int] = {}
+        self._totals: dict[str, tuple[str, int]] = {}
+        """By instance, of the incarnation that reported last."""
 
     def since_last(self, seen: Sequence[SeenStatus]) -> int:
         new = 0
         for status, _ in seen:
-            key = (status.instance_id, status.incarnation)
-            known = self._totals.get(key)
-            self._totals[key] = status.preemptions_total
-            new += max(0, status.preemptions_total - known) if known is not None else 0
+            incarnation, known = self._totals.get(status.instance_id, (None, 0))
+            self._totals[status.instance_id] = (status.incarnation, status.preemptions_total)
+            new += max(0, status.preemptions_total - known) if incarnation == status.incarnation else 0
         return new
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -39,6 +40,24 @@ def test_a_head_that_is_silent_costs_a_caller_its_own_time_out_only(settings, mo
         with pytest.raises(TimeoutError, match="head does not answer"):
             connection.find(name, timeout_s=0.01)
     never.set()
+
+
+def test_a_head_that_is_back_answers_for_others_than_were_asked_for_meanwhile(settings, monkeypatch):
+    """Answers that came too late for their callers do not count as questions under way."""
+    back = threading.Event()
+    settings.RAY_ADDRESS = ""
+    connection = RayConnection()
+    connection._connected.set()
+    monkeypatch.setattr("engine_agents.launch.find_agent", lambda name: back.wait(60) and name)
+    for number in range(ray_connection.MAX_ASKED):
+        with pytest.raises(TimeoutError):
+            connection.find(f"gone-{number}", timeout_s=0.001)
+    with pytest.raises(TimeoutError):
+        connection.find("a", timeout_s=60.0)
+    back.set()
+    connection._askers.shutdown(wait=True)
+    connection._askers = ThreadPoolExecutor(1)
+    assert connection.find("a", timeout_s=60.0) == "a"
 
 
 def test_another_cluster_at_the_same_address_is_noticed(settings, monkeypatch):

@@ -340,6 +340,17 @@ def test_an_unreachable_agent_is_listed_and_not_asked_every_tick(fleet_of_two, a
     assert reported().degraded == []
 
 
+def test_an_agent_that_did_not_answer_and_is_gone_is_not_listed_for_ever(fleet_of_two, agents):
+    agents.unreachable.add("chat-1")
+    loop = leader(agents)
+    tick(loop)
+    assert [each.part for each in reported().degraded] == ["agents"]
+    fleet_of_two.hdel("llumdeck:status", "chat-1")
+    builders.report(fleet_of_two, builders.status("chat-2", seq=2))
+    tick(loop, after_s=1.0 + loop.settings.limits.dead_s)
+    assert reported().degraded == []
+
+
 def test_a_pool_whose_policy_fails_leaves_the_others_alone(fleet_of_two, agents, monkeypatch):
     other = builders.pool("code")
     builders.instance("code-1", of=other)

@@ -115,20 +115,25 @@ def test_latency_of_a_class_is_read_from_its_requests():
 def test_pools_are_sampled_from_what_agents_report(live_redis, chat_pool):
     builders.pool("silent")
     counters: dict[str, services.PreemptionCounter] = {}
-    for number, preemptions in enumerate((5, 8)):
+    totals = (("first", 5), ("first", 8), ("second", 2), ("second", 6))
+    for number, (incarnation, preemptions) in enumerate(totals):
         builders.report(
             live_redis,
             builders.status(
-                "chat-1", seq=number + 1, running=4, used_blocks=400, preemptions_total=preemptions
+                "chat-1",
+                seq=number + 1,
+                incarnation=incarnation,
+                running=4,
+                used_blocks=400,
+                preemptions_total=preemptions,
             ),
         )
         now = NOW + timedelta(seconds=10 * number)
         services.sample_pools(counters=counters, stale_s=60.0, now=now)
     rows = list(PoolHistory.objects.order_by("at"))
-    assert [(row.pool, row.running, row.used_share, row.preemptions) for row in rows] == [
-        ("chat", 4, 0.5, 0),
-        ("chat", 4, 0.5, 3),
-    ]
+    assert [(row.pool, row.running, row.used_share) for row in rows] == [("chat", 4, 0.5)] * 4
+    assert [row.preemptions for row in rows] == [0, 3, 0, 4]
+    assert len(counters["chat"]._totals) == 1, "an incarnation that is gone is not remembered"
 
 
 def test_preemptions_are_summed_per_pool_from_a_moment_on():
