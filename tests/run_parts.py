@@ -25,8 +25,16 @@ PYTEST = [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider", "--durations", "2
 TYPED = ["engine_agents", "controlplane", "console", "llumdeck_cli"]
 REAL = "(engine or ray or workers)"
 PLAIN = "not engine and not ray and not workers and not browser and not gpu"
-# Folders with nothing for the unit part: collecting them would load vLLM, which takes longer than most tests.
-WITHOUT_UNITS = ["tests/vllm_engine", "tests/browser"]
+BROWSER = "tests/browser"
+# Folders with nothing plain and nothing paced: collecting them would load vLLM, which takes longer than most
+# tests.
+REAL_ONLY = ["tests/vllm_engine", BROWSER]
+# One more than the smallest machine has cores: a third of its time a test waits, for a paced engine mostly.
+UNIT_PROCESSES = "3"
+# Each process has servers of its own (Redis, Ray, gateways, a console), which the tests of a file share.
+BY_FILE = ["-n", "2", "--dist", "loadfile"]
+# The second is in the first; named, it is known to the process that collects nothing and prints the table.
+WITH_FAULTS = ["tests", "tests/faults"]
 # Else each of the many processes compiles the project's modules, and pytest's rewritten ones, for itself.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 Command = list[str]
@@ -55,20 +63,20 @@ def parts(kept: str) -> list[Part]:
     def tests(marks: str, *words: str) -> Command:
         return [*PYTEST, "-m", f"{marks} and not gpu{kept}", *words]
 
-    without_units = [f"--ignore={folder}" for folder in WITHOUT_UNITS]
+    without_real = [f"--ignore={folder}" for folder in REAL_ONLY]
     return [
         Part("lint", [[str(BIN / "ruff"), "check", "."], [str(BIN / "ruff"), "format", "--check", "."]]),
         Part("types", [[*GIVES_WAY, str(BIN / "mypy"), *TYPED]]),
         Part("contracts", [[str(BIN / "lint-imports")]]),
         Part("frontend", [[*GIVES_WAY, sys.executable, "requirements/build_frontend.py", "--check"]]),
-        Part("unit", [[*GIVES_WAY, *tests(PLAIN, "-n", "2", *without_units)]]),
+        Part("unit", [[*GIVES_WAY, *tests(PLAIN, "-n", UNIT_PROCESSES, *without_real)]]),
         Part("postgresql", [[*GIVES_WAY, sys.executable, "-m", "tests.on_postgresql"]]),
-        Part("paced", [tests(f"{REAL} and paced and not browser")]),
-        Part("browser", [tests("browser and not engine")]),
+        Part("paced", [tests(f"{REAL} and paced and not browser", *BY_FILE, *without_real, *WITH_FAULTS)]),
+        Part("browser", [tests("browser and not engine", BROWSER)]),
         # The browser's sync driver runs an event loop: it would be in the way of tests that are coroutines.
         Part(
             "integration",
-            [tests(f"{REAL} and not paced and not browser"), tests("browser and engine")],
+            [tests(f"{REAL} and not paced and not browser"), tests("browser and engine", BROWSER)],
             lane=1,
         ),
     ]

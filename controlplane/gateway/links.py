@@ -252,15 +252,17 @@ class Links:
 
     def follow(self, targets: Iterable[Target]) -> None:
         """Be linked to exactly these; a link that works is kept until it breaks."""
-        self._targets = {target.instance_id: target for target in targets}
+        known, self._targets = self._targets, {target.instance_id: target for target in targets}
         for instance_id, link in list(self._links.items()):
             target = self._targets.get(instance_id)
             if target is None and link.ready is None:
                 self._links.pop(instance_id).close()
                 self._usable = None
             elif target is not None and target != link.target:
-                self._retry_at_s.pop(instance_id, None)
                 link.lose("its address or incarnation changed")
+        for instance_id, target in self._targets.items():
+            if known.get(instance_id) != target:  # pauses are for who failed where it was before
+                self._retry_at_s.pop(instance_id, None)
         self._forget_the_gone()
         self.connect_due()
 

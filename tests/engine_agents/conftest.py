@@ -56,9 +56,12 @@ def redis_server() -> Iterator[RedisServer]:
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    """A Ray of our own; ends with the processes that it started and with its folder."""
+    """A Ray of our own; ends with the processes that it started and with its folder.
+
+    A module's, because a process has one Ray at a time: the next module may want another.
+    """
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:

@@ -233,6 +233,10 @@ def test_case_23_a_killed_engine_is_started_again_after_a_pause(fleet, pool):
     before = fleet.pids()["chat-1"]
     os.kill(before, signal.SIGKILL)
     fleet.until_states(chat_1="unhealthy")
+    row = row_of("chat-1")
+    fleet.jobs(now=next_restart_at(row) - timedelta(seconds=0.1))
+    assert row_of("chat-1").state == "unhealthy", "not before its pause is over"
+    fleet.jobs(now=next_restart_at(row))
     fleet.until_states(chat_1="ready")
     assert fleet.pids()["chat-1"] != before
     assert row_of("chat-1").failures == 1

@@ -214,6 +214,24 @@ async def test_another_address_in_the_report_moves_the_link(links: Links, owner:
     second.die()
 
 
+@pytest.mark.parametrize("lost_before", [False, True])
+async def test_another_address_is_tried_without_a_pause(owner: Owner, lost_before: bool) -> None:
+    links = Links(ME, owner, lambda: 0.0)  # no time passes, so no pause ends
+    first, second = ScriptedAgent(), ScriptedAgent(answer=ready(incarnation="agent-2"))
+    links.follow([target(first)])
+    await until(lambda: owner.ready)
+    if lost_before:
+        first.die()
+        await until(lambda: owner.lost)
+        links.follow([target(first)])
+        assert not links._links
+    links.follow([target(second, "agent-2")])
+    await until(lambda: len(owner.ready) == 2)
+    links.close()
+    first.die()
+    second.die()
+
+
 async def test_lost_steps_show_in_the_count(links: Links, owner: Owner) -> None:
     agent = ScriptedAgent()
     links.follow([target(agent)])

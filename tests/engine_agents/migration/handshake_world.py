@@ -8,7 +8,7 @@ as TCP is; a message may be lost, or repeated once at the end of its queue
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from engine_agents.migration.handshake import (
     Destination,
@@ -29,9 +29,11 @@ MAX_STAGE = 1
 Queues = tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True)
-class World:
-    """``source``/``destination``: (state, stage, granted) of each machine."""
+class World(NamedTuple):
+    """``source``/``destination``: (state, stage, granted) of each machine.
+
+    A tuple, because hundreds of thousands are made and compared.
+    """
 
     source: tuple[MoveState, int, bool] = (MoveState.IDLE, -1, False)
     destination: tuple[MoveState, int] = (MoveState.IDLE, -1)
@@ -54,7 +56,7 @@ class World:
     def with_queue(self, sender: str, receiver: str, messages: tuple[str, ...]) -> World:
         others = [entry for entry in self.queues if entry[:2] != (sender, receiver)]
         kept = [*others, (sender, receiver, messages)] if messages else others
-        return replace(self, queues=tuple(sorted(kept)))
+        return self._replace(queues=tuple(sorted(kept)))
 
     def send(self, sender: str, receiver: str, message: str) -> World:
         return self.with_queue(sender, receiver, (*self.queue(sender, receiver), message))
@@ -83,7 +85,7 @@ def successors(world: World) -> list[Step]:
     if not world.queues:
         steps += _in_the_end(world)
     if world.faults > 0:
-        steps += _misfortunes(replace(world, faults=world.faults - 1))
+        steps += _misfortunes(world._replace(faults=world.faults - 1))
     return steps
 
 
@@ -92,14 +94,14 @@ def _misfortunes(world: World) -> Iterator[Step]:
         yield f"lose {head}", world.with_queue(sender, receiver, tuple(rest))
         yield f"repeat {head}", world.with_queue(sender, receiver, (head, *rest, head))
     if world.source_alive:
-        yield "source dies", replace(world, source_alive=False, here="gone")
+        yield "source dies", world._replace(source_alive=False, here="gone")
         yield from _source(world, SourceEvent.TIMED_OUT, None)
         yield from _source(world, SourceEvent.LINK_LOST, None)
         if world.here == "running":
             yield from _ends_here(world)
             yield from _source(world, SourceEvent.GONE, None, label="preempted")
     if world.destination_alive:
-        yield "destination dies", replace(world, destination_alive=False, there="gone", reserved=False)
+        yield "destination dies", world._replace(destination_alive=False, there="gone", reserved=False)
         yield from _destination(world, DestinationEvent.EXPIRED, None)
     if world.owner != OVER:
         yield "client leaves", _over(world)
@@ -107,7 +109,7 @@ def _misfortunes(world: World) -> Iterator[Step]:
 
 def _ends_here(world: World) -> Iterator[Step]:
     """The request finishes at the source: the gateway hears of it, and so does the session."""
-    ended = replace(world, here="gone").send(SOURCE, GATEWAY, "finished")
+    ended = world._replace(here="gone").send(SOURCE, GATEWAY, "finished")
     moved = list(_source(ended, SourceEvent.GONE, None, label="finished"))
     yield from moved or [("finished", ended)]
 
@@ -124,13 +126,13 @@ def _in_the_end(world: World) -> Iterator[Step]:
         yield "the gateway repeats its abort", world.send(GATEWAY, SOURCE, "abort")
     if world.owner == OURS and world.here == "gone":
         # Its process died, or its last output was lost and heartbeats tell how many steps were sent.
-        yield "recovery", replace(world, owner=ELSEWHERE, revoked=True)
+        yield "recovery", world._replace(owner=ELSEWHERE, revoked=True)
     if world.owner == THEIRS and not world.destination_alive:
-        yield "recovery", replace(world, owner=ELSEWHERE)
+        yield "recovery", world._replace(owner=ELSEWHERE)
 
 
 def _over(world: World) -> World:
-    ended = replace(world, owner=OVER, revoked=True)
+    ended = world._replace(owner=OVER, revoked=True)
     return ended.send(GATEWAY, SOURCE, "abort").send(GATEWAY, DESTINATION, "abort")
 
 
@@ -156,16 +158,16 @@ def _to_gateway(world: World, name: str, stage: int | None) -> Iterator[Step]:
     elif name == "adopted" and (world.revoked or world.owner in (OVER, ELSEWHERE)):
         yield name, world.send(GATEWAY, DESTINATION, "abort")
     elif name == "adopted":
-        yield name, replace(world, owner=THEIRS)
+        yield name, world._replace(owner=THEIRS)
     elif name == "ask gateway":
-        judged = replace(world, revoked=True) if world.owner == OURS else world
+        judged = world._replace(revoked=True) if world.owner == OURS else world
         verdict = {OURS: "ruled here", THEIRS: "ruled there"}.get(judged.owner, "ruled over")
         yield name, judged.send(GATEWAY, SOURCE, verdict)
 
 
 def _to_source(world: World, name: str, stage: int | None) -> Iterator[Step]:
     if name == "abort":
-        ended = replace(world, here="gone")
+        ended = world._replace(here="gone")
         yield from list(_source(ended, SourceEvent.GONE, None)) or [(name, ended)]
     elif name == "stage done":
         if world.source[1] < MAX_STAGE:
@@ -196,7 +198,7 @@ def _source(world: World, event: SourceEvent, stage: int | None, label: str = ""
         actions = machine.handle(event, stage)
     except IllegalTransitionError:
         return
-    moved = replace(world, source=(machine.state, machine.stage, machine.granted))
+    moved = world._replace(source=(machine.state, machine.stage, machine.granted))
     for outcome in _source_actions(moved, actions):
         yield label or f"source: {event.value}", outcome
 
@@ -225,14 +227,14 @@ def _source_action(world: World, action: SourceAction) -> list[World]:
         return [world.send(SOURCE, GATEWAY, action.value)]
     if world.here != "frozen":
         return [world]
-    return [replace(world, here="running" if action is A.THAW else "gone")]
+    return [world._replace(here="running" if action is A.THAW else "gone")]
 
 
 def _freeze(world: World) -> list[World]:
     """The engine freezes it, or cannot: preempted a moment ago (it stays) or already gone."""
     outcomes = [after for _, after in _source(world, SourceEvent.NOT_FREEZABLE, None)]
     if world.here == "running":
-        outcomes += [after for _, after in _source(replace(world, here="frozen"), SourceEvent.FROZEN, None)]
+        outcomes += [after for _, after in _source(world._replace(here="frozen"), SourceEvent.FROZEN, None)]
     return outcomes
 
 
@@ -243,7 +245,7 @@ def _destination(world: World, event: DestinationEvent, stage: int | None) -> It
         actions = machine.handle(event, stage)
     except IllegalTransitionError:
         return
-    worlds = [replace(world, destination=(machine.state, machine.stage))]
+    worlds = [world._replace(destination=(machine.state, machine.stage))]
     for action in actions:
         worlds = [after for before in worlds for after in _destination_action(before, action)]
     for outcome in worlds:
@@ -268,14 +270,14 @@ def _destination_action(world: World, action: DestinationAction) -> list[World]:
     if action is A.WRITE:
         return [after for _, after in _destination(world, DestinationEvent.STAGE_IN, None)]
     if action is A.HOLD:
-        held = _destination(replace(world, reserved=True), DestinationEvent.HELD, None)
+        held = _destination(world._replace(reserved=True), DestinationEvent.HELD, None)
         full = _destination(world, DestinationEvent.NO_ROOM, None)
         return [after for _, after in (*held, *full)]
     if action is A.ADOPT:
-        running = replace(world, there="running", reserved=False)
+        running = world._replace(there="running", reserved=False)
         adopted = _destination(running, DestinationEvent.ADOPTED, None)
         failed = _destination(world, DestinationEvent.NOT_ADOPTABLE, None)
         return [after for _, after in (*adopted, *failed)]
     if action is A.END_REQUEST:
-        return [replace(world, there="gone")]
-    return [replace(world, reserved=False)]
+        return [world._replace(there="gone")]
+    return [world._replace(reserved=False)]
