@@ -42,6 +42,8 @@ class Recover:
 
     request_id: str
     reason: str
+    failed_at: str = ""
+    """The instance whose engine ended it by an error, if that is why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ LINK_TARGET_LIMIT_S = 30.0
 """An instance silent in Redis for longer is not sought any more."""
 REFUSAL_PAUSE_S = 0.1
 """An instance that refused gets no work for so long, or until its next report."""
+FAILURE_PAUSE_S = 0.5
+"""An engine that ended a request by an error gets no work for so long, if another takes any: whoever
+fails all that comes is always empty, and would draw all that comes."""
 CHANGES_TOGETHER_S = 0.005
 """Reports that come within so short a time are one change: a large fleet sends many hundreds a second."""
 HOLES_LIFETIME_S = 3.0
@@ -54,6 +57,7 @@ class FleetView:
         self._reader = StatusReader()
         self._incarnations: dict[str, str] = {}
         self._refused_until_s: dict[str, float] = {}
+        self._failed_until_s: dict[str, float] = {}
         self._room_tokens: dict[str, int] = {}
         """As links said since the last report; of instances whose reports have stopped."""
         self._holes: Mapping[str, str] = {}
@@ -93,6 +97,11 @@ class FleetView:
         """It did not take a request: its report must be old."""
         self._refused_until_s[instance_id] = now_s + REFUSAL_PAUSE_S
 
+    def failed(self, instance_id: str, now_s: float) -> None:
+        """Its engine ended a request by an error."""
+        self._failed_until_s = {name: until for name, until in self._failed_until_s.items() if now_s < until}
+        self._failed_until_s[instance_id] = now_s + FAILURE_PAUSE_S
+
     def absorb_holes(self, payload: bytes | None, *, now_s: float) -> None:
         """What the loop declares, as Redis holds it (``None``: nothing); garbage is no hole."""
         try:
@@ -126,7 +135,20 @@ class FleetView:
         instances = tuple(
             self._as_now(instance, now_s) for instance in cluster.instances if instance.instance_id in usable
         )
-        return replace(cluster, instances=instances)
+        return replace(cluster, instances=self._sparing_the_failing(instances, now_s))
+
+    def _sparing_the_failing(
+        self, instances: tuple[InstanceSnapshot, ...], now_s: float
+    ) -> tuple[InstanceSnapshot, ...]:
+        """Without those that failed a moment ago, unless nobody else takes anything."""
+        failing = {name for name, until in self._failed_until_s.items() if now_s < until}
+        if not failing or not any(
+            each.accepting and not each.draining for each in instances if each.instance_id not in failing
+        ):
+            return instances
+        return tuple(
+            replace(each, accepting=False) if each.instance_id in failing else each for each in instances
+        )
 
     def _as_now(self, instance: InstanceSnapshot, now_s: float) -> InstanceSnapshot:
         if now_s < self._refused_until_s.get(instance.instance_id, 0.0):

@@ -135,7 +135,8 @@ class Journal:
             output = self._editor.trim(output, known)
         ending = output.finish_reason
         if ending is not None and str(ending) in FAILED_ENDINGS:
-            self._recover(entry, f"the engine ended it: {ending}", effects)
+            failed_at = entry.owner_id if str(ending) == "error" else ""
+            self._recover(entry, f"the engine ended it: {ending}", effects, failed_at)
             return
         if ending is None and not output.new_token_ids and start != len(tokens):
             return
@@ -359,11 +360,11 @@ class Journal:
             self._recover(entry, reason, effects)
         return effects
 
-    def _recover(self, entry: Entry, reason: str, effects: Effects) -> None:
+    def _recover(self, entry: Entry, reason: str, effects: Effects, failed_at: str = "") -> None:
         self._revoke(entry, effects)
         entry.recoveries += 1
         self.counters["recoveries"] += 1
-        effects.actions.append(Recover(entry.request_id, reason))
+        effects.actions.append(Recover(entry.request_id, reason, failed_at))
 
     # ---------------------------------------------------------------- owner and pending
 

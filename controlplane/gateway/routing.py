@@ -146,6 +146,11 @@ class Router:
         self._view.refused(instance_id, now_s)
         self.changed()
 
+    def failed(self, instance_id: str, now_s: float) -> None:
+        """Its engine ended a request by an error: others go first for a moment."""
+        self._view.failed(instance_id, now_s)
+        self.changed()
+
     def lost(self, instance_id: str) -> None:
         """Its link is gone, and with it whatever was on its way there."""
         self._ledger.forget(instance_id)

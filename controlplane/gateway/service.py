@@ -190,7 +190,9 @@ class Gateway:
             match action:
                 case AbortAt(instance_id, engine_id):
                     aborts.setdefault(instance_id, []).append(engine_id)
-                case Recover(request_id, reason):
+                case Recover(request_id, reason, failed_at):
+                    if failed_at:
+                        self.router.failed(failed_at, self._clock())
                     self._recover(request_id, reason)
                 case Finished(entry, outcome):
                     live = self._lives.pop(entry.request_id, None)

@@ -67,6 +67,13 @@ def test_a_gap_from_the_owner_is_recovered_from_the_journal(scene: Scene) -> Non
     assert scene.seen == [0] and scene.entry.owner == 0
 
 
+@pytest.mark.parametrize(("end", "failed_at"), [("error", "a"), ("abort", "")])
+def test_an_engine_that_ends_it_by_an_error_is_named(scene: Scene, end: str, failed_at: str) -> None:
+    scene.step("a", 1, 0, 0)
+    recover = scene.step("a", 1, 1, end=end)[-1]
+    assert recover == Recover("r", f"the engine ended it: {end}", failed_at)
+
+
 def test_a_stale_dispatch_is_dropped_counted_and_aborted(scene: Scene) -> None:
     scene.step("a", 1, 0, 0)
     scene.take(scene.journal.revoke("r", "silent"))

@@ -209,6 +209,29 @@ def test_without_reports_a_request_counts_where_it_was_sent_last(scene: Scene) -
     assert scene.ledger.in_flight(scene.owner(live))[1] == 1
 
 
+def test_an_engine_that_failed_a_request_does_not_draw_all_others_by_being_empty(scene: Scene) -> None:
+    for _ in range(4):
+        live = scene.request()
+        scene.place(live)
+        if scene.owner(live) == "a":
+            scene.journal.revoke(live.request_id, "the engine ended it: error")
+            scene.router.failed("a", scene.now)
+            scene.place(live)
+        assert scene.owner(live) == "b"
+    scene.now += 1.0
+    scene.router.changed()
+    live = scene.request()
+    scene.place(live)
+    assert scene.owner(live) == "a", "a moment later it has its chance"
+
+
+def test_an_engine_that_failed_is_better_than_none(scene: Scene) -> None:
+    scene.report("b", accepting=False)
+    scene.router.failed("a", scene.now)
+    live = scene.request()
+    assert scene.place(live) == [] and scene.owner(live) == "a"
+
+
 def test_who_waits_too_long_for_its_class_is_told_so(scene: Scene) -> None:
     scene.wires.up.clear()
     quick, patient = scene.request(slo_class="interactive"), scene.request(slo_class="batch")
