@@ -72,7 +72,7 @@ def parts(kept: str) -> list[Part]:
         Part("unit", [[*GIVES_WAY, *tests(PLAIN, "-n", UNIT_PROCESSES, *without_real)]]),
         Part("postgresql", [[*GIVES_WAY, sys.executable, "-m", "tests.on_postgresql"]]),
         Part("paced", [tests(f"{REAL} and paced and not browser", *BY_FILE, *without_real, *WITH_FAULTS)]),
-        Part("browser", [tests("browser and not engine", BROWSER)]),
+        Part("browser", [tests("browser and not engine", *BY_FILE, BROWSER)]),
         # The browser's sync driver runs an event loop: it would be in the way of tests that are coroutines.
         Part(
             "integration",

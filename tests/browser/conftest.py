@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
@@ -24,6 +24,8 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE_MS = 30_000
+WALK = {"test_actions", "test_quality"}
+"""Run in this order on one console: the walk through all pages is to see what the actions left."""
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +103,18 @@ def sign_in(page: Page, user: str, password: str = PASSWORD) -> None:
     page.get_by_label("User").fill(user)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For two processes, of which each has a console: the walk on one, all else on the other."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByConsole(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "walk" if Path(nodeid.partition("::")[0]).stem in WALK else "screens"
+
+    return ByConsole(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
