@@ -8,6 +8,7 @@ to and fro between them while a gateway times every token.
 * *step*: the usual time between two tokens of that request, on either engine.
 * *gap*: from the source's last token to the destination's first, as the gateway sees it.
 * *blocking copy*: the same hand-over, but frozen before the first block is copied.
+* *flatness*: the gap of the longest over that of the shortest, both alone, round by round.
 * *recompute*: its tokens are sent to the other engine instead, which computes all anew.
 * *batch-mates*: the mean step of the other requests while one moves, over their mean
   step in equally long times just before and just after it, pair by pair.
@@ -24,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import statistics
@@ -37,7 +37,7 @@ from typing import Any
 
 from benchmarks.live_migration_fleet import Fleet, Plan
 from benchmarks.live_migration_others import batchmates, throughput, tokens_per_cpu_s, tokens_per_s
-from benchmarks.live_migration_pause import Cell, hop_once, pause_of
+from benchmarks.live_migration_pause import Cell, hop_once, pauses
 from benchmarks.migration_fleet import TimingGateway, agents, vllm_request
 from engine_agents.config import AgentConfig
 from engine_agents.link_security import LinkKeys, gateway_keys
@@ -61,7 +61,10 @@ def figures(cells: list[Cell]) -> dict[str, float]:
     return {
         "extra_stall_over_step": max(cell.extra for cell in cells),
         "extra_stall_over_step_idle": max(cell.extra for cell in idle.values()),
-        "flatness": idle[long].gap_ms / idle[short].gap_ms,
+        "flatness": statistics.median(
+            after / before
+            for before, after in zip(idle[short].round_gaps_ms, idle[long].round_gaps_ms, strict=True)
+        ),
         "recompute_over_stall_3600": idle[long].recompute_gap_ms / idle[long].gap_ms,
         "blocking_over_stall_3600": idle[long].blocking_gap_ms / idle[long].gap_ms,
     }
@@ -108,10 +111,11 @@ async def measured(plan: Plan, fleet: Fleet) -> dict[str, Any]:
     head = ("length", "beside", "step ms", "gap ms", "p95", "extra", "frozen", "blocking", "recompute")
     widths = (7, 6, 8, 8, 8, 7, 8, 9, 10)
     say(" ".join(f"{name:>{width}}" for name, width in zip(head, widths, strict=True)) + " stages moves")
-    cells = []
-    for salt, (beside, length) in enumerate(itertools.product(plan.beside, plan.lengths)):
-        cells.append(await pause_of(fleet, length, beside, plan, salt))
-        show_cell(cells[-1])
+    cells: list[Cell] = []
+    for number, beside in enumerate(plan.beside):
+        for cell in await pauses(fleet, beside, plan, number * len(plan.lengths)):
+            cells.append(cell)
+            show_cell(cell)
     mates = {n: await batchmates(fleet, n, 2048, plan.mate_pairs, 100 + n) for n in plan.beside if n}
     rates = await throughput(fleet, plan, 200)
     say(f"\nbatch-mates' step while one moves: {', '.join(f'{n}: {r:.3f}' for n, r in mates.items())}")

@@ -23,8 +23,10 @@ class Plan:
 
     lengths: Sequence[int] = LENGTHS
     beside: Sequence[int] = BESIDE
-    moves: int = 10
-    """Per length and load."""
+    rounds: int = 5
+    """In each every length has its turn: a machine's speed drifts."""
+    moves: int = 3
+    """Per round, length and load."""
     blocking_moves: int = 3
     recomputes: int = 2
     mate_pairs: int = 30
@@ -37,7 +39,8 @@ class Plan:
         return cls(
             lengths=(64, 3600),
             beside=(0, 4),
-            moves=6,
+            rounds=3,
+            moves=2,
             blocking_moves=1,
             recomputes=1,
             mate_pairs=12,

@@ -27,40 +27,81 @@ class Cell:
     stages: float
     moves: int
     frozen_ms: float = 0.0
+    round_gaps_ms: list[float] = field(default_factory=list)
+    """The median of each round."""
 
     @property
     def extra(self) -> float:
         return (self.gap_ms - self.step_ms) / self.step_ms
 
 
-async def pause_of(fleet: Fleet, length: int, beside: int, plan: Plan, salt: int) -> Cell:
-    """Moves to and fro of one request beside so many others on each engine."""
-    gateway = fleet.gateway
-    mates = await crowd(fleet, beside, salt)
-    tokens = min(4090 - length, (plan.moves + plan.blocking_moves + 2) * (TOKENS_BETWEEN_MOVES + 40))
-    sampling: dict[str, Any] = {"max_tokens": tokens, "ignore_eos": True, "temperature": 1.0}
-    sampling["seed"] = salt + 1
-    prompt = prompt_of(length, salt)
-    hops = await hop(fleet, prompt, salt, plan.moves, sampling)
-    await fleet.configure(max_stages=0)
-    blocking = await hop(fleet, prompt, salt, plan.blocking_moves, sampling)
-    await fleet.configure(max_stages=8)
-    await compare(fleet, prompt, f"calm-{salt}", sampling, hops.stream, blocking.stream)
-    recomputed = [await recompute(fleet, length, 1000 * (salt + 1) + i) for i in range(plan.recomputes)]
-    for mate in mates:
-        await gateway.abort(mate)
-    return Cell(
-        length=length,
-        beside=beside,
-        step_ms=statistics.median(hops.steps_ms),
-        gap_ms=statistics.median(hops.gaps_ms),
-        gap_p95_ms=sorted(hops.gaps_ms)[int(0.95 * (len(hops.gaps_ms) - 1))],
-        blocking_gap_ms=statistics.median(blocking.gaps_ms),
-        recompute_gap_ms=statistics.median(recomputed),
-        stages=statistics.mean(len(one.stages) for one in hops.outcomes),
-        moves=len(hops.gaps_ms),
-        frozen_ms=statistics.median(one.downtime_ms for one in hops.outcomes),
-    )
+async def pauses(fleet: Fleet, beside: int, plan: Plan, salt: int) -> list[Cell]:
+    """Moves to and fro of one request of each length in turn, beside so many others on each engine."""
+    found = [Pauses(fleet, length, beside, plan, salt + i) for i, length in enumerate(plan.lengths)]
+    for number in range(plan.rounds):
+        mates = await crowd(fleet, beside, salt, f"{salt}-{number}")
+        for each in found:
+            await each.move()
+        if number == 0:
+            for each in found:
+                await each.compare()
+        for mate in mates:
+            await fleet.gateway.abort(mate)
+    return [await each.cell() for each in found]
+
+
+class Pauses:
+    """What one length at one load shows, round by round."""
+
+    def __init__(self, fleet: Fleet, length: int, beside: int, plan: Plan, salt: int) -> None:
+        tokens = (max(plan.moves, plan.blocking_moves) + 2) * (TOKENS_BETWEEN_MOVES + 40)
+        self._sampling: dict[str, Any] = {
+            "max_tokens": min(4090 - length, tokens),
+            "ignore_eos": True,
+            "temperature": 1.0,
+            "seed": salt + 1,
+        }
+        self._fleet, self._plan, self._salt = fleet, plan, salt
+        self._length, self._beside = length, beside
+        self._prompt = prompt_of(length, salt)
+        self._rounds: list[Hops] = []
+        self._blocking: Hops
+        self._recomputed_ms: list[float] = []
+
+    async def move(self) -> None:
+        hops = await hop(self._fleet, self._prompt, self._salt, self._plan.moves, self._sampling)
+        self._rounds.append(hops)
+
+    async def compare(self) -> None:
+        """Copying while it stands still, and computing all anew."""
+        await self._fleet.configure(max_stages=0)
+        self._blocking = await hop(
+            self._fleet, self._prompt, self._salt, self._plan.blocking_moves, self._sampling
+        )
+        await self._fleet.configure(max_stages=8)
+        self._recomputed_ms = [
+            await recompute(self._fleet, self._length, 1000 * (self._salt + 1) + i)
+            for i in range(self._plan.recomputes)
+        ]
+
+    async def cell(self) -> Cell:
+        streams = [hops.stream for hops in (*self._rounds, self._blocking)]
+        await compare(self._fleet, self._prompt, f"calm-{self._salt}", self._sampling, *streams)
+        gaps_ms = sorted(gap for hops in self._rounds for gap in hops.gaps_ms)
+        outcomes = [outcome for hops in self._rounds for outcome in hops.outcomes]
+        return Cell(
+            length=self._length,
+            beside=self._beside,
+            step_ms=statistics.median(step for hops in self._rounds for step in hops.steps_ms),
+            gap_ms=statistics.median(gaps_ms),
+            gap_p95_ms=gaps_ms[int(0.95 * (len(gaps_ms) - 1))],
+            blocking_gap_ms=statistics.median(self._blocking.gaps_ms),
+            recompute_gap_ms=statistics.median(self._recomputed_ms),
+            stages=statistics.mean(len(one.stages) for one in outcomes),
+            moves=len(gaps_ms),
+            frozen_ms=statistics.median(one.downtime_ms for one in outcomes),
+            round_gaps_ms=[statistics.median(hops.gaps_ms) for hops in self._rounds],
+        )
 
 
 @dataclass
