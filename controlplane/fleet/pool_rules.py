@@ -31,6 +31,8 @@ OURS = frozenset(
 )
 """Engine arguments that the agent sets itself; a pool has fields for what of them can be chosen."""
 COUNTS = ("num_cpus", "num_gpus", "memory")
+LEAST_COPY_BYTES_PER_S = 2**20
+"""With less, the rest after one chunk would be longer than a stage's patience."""
 WAYS = ("auto", "shm", "nixl", "zmq")
 MIGRATION_RANGES: dict[str, tuple[type, float, float]] = {
     "migration_slots": (int, 0, 64),
@@ -70,6 +72,8 @@ def check_migration_args(value: Any) -> None:
         else:
             known = ", ".join(["transfer", *MIGRATION_RANGES])
             raise ValidationError(f"{name!r} is unknown: there are {known}")
+    if 0 < value.get("copy_bytes_per_s", 0) < LEAST_COPY_BYTES_PER_S:
+        raise ValidationError(f"copy_bytes_per_s: 0 (no limit) or at least {LEAST_COPY_BYTES_PER_S}")
 
 
 def _check_range(name: str, given: Any, kind: type, least: float, most: float) -> None:

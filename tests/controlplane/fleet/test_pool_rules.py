@@ -28,6 +28,7 @@ def test_what_a_pool_may_say_of_moves_is_what_an_agent_can_be_told() -> None:
         ({"engine_args": ["x"]}, "engine_args"),
         ({"engine_args": {"--tp": 1}}, "engine_args"),
         ({"migration_args": {"copy_share": 0}}, "migration_args"),
+        ({"migration_args": {"copy_bytes_per_s": 5}}, "migration_args"),
         ({"migration_args": {"max_stages": 2.5}}, "migration_args"),
         ({"migration_args": {"migration_slots": True}}, "migration_args"),
         ({"migration_args": {"transfer": "pigeon"}}, "migration_args"),
