@@ -30,7 +30,8 @@ BROWSER = "tests/browser"
 # tests.
 REAL_ONLY = ["tests/vllm_engine", BROWSER]
 # One more than the smallest machine has cores: a third of its time a test waits, for a paced engine mostly.
-UNIT_PROCESSES = "3"
+# Who has done its own takes from others: files that wait lie together, and one process would end long after.
+UNIT_PROCESSES = ["-n", "3", "--dist", "worksteal"]
 # Each process has servers of its own (Redis, Ray, gateways, a console), which the tests of a file share.
 BY_FILE = ["-n", "2", "--dist", "loadfile"]
 # The second is in the first; named, it is known to the process that collects nothing and prints the table.
@@ -69,7 +70,7 @@ def parts(kept: str) -> list[Part]:
         Part("types", [[*GIVES_WAY, str(BIN / "mypy"), *TYPED]]),
         Part("contracts", [[str(BIN / "lint-imports")]]),
         Part("frontend", [[*GIVES_WAY, sys.executable, "requirements/build_frontend.py", "--check"]]),
-        Part("unit", [[*GIVES_WAY, *tests(PLAIN, "-n", UNIT_PROCESSES, *without_real)]]),
+        Part("unit", [[*GIVES_WAY, *tests(PLAIN, *UNIT_PROCESSES, *without_real)]]),
         Part("postgresql", [[*GIVES_WAY, sys.executable, "-m", "tests.on_postgresql"]]),
         Part("paced", [tests(f"{REAL} and paced and not browser", *BY_FILE, *without_real, *WITH_FAULTS)]),
         Part("browser", [tests("browser and not engine", *BY_FILE, BROWSER)]),
