@@ -49,7 +49,7 @@ class SourceActions:
         """``tell`` takes an action's own result, before anything that waits; ``later`` queues behind it;
         ``progressed`` hears of every chunk."""
         self.progress = Progress()
-        self.staging = Staging(host, departure, link, self.progress)
+        self.staging = Staging(host, departure, link, self.progress, progressed)
         self.next_dispatch = 0
         """The number that the gateway issued for the destination."""
         self.reason = ""
@@ -60,7 +60,6 @@ class SourceActions:
         self._machine = machine
         self._tell = tell
         self._later = later
-        self._progressed = progressed
         self._frozen: Frozen | None = None
 
     async def perform(self, action: SourceAction) -> None:
@@ -103,7 +102,7 @@ class SourceActions:
         if self.staging.nothing_to_copy:
             self._tell(SourceEvent.CAUGHT_UP)
         else:
-            self.staging.copy(self._machine.stage, self._copying_failed, self._progressed)
+            self.staging.copy(self._machine.stage, self._copying_failed)
 
     def _copying_failed(self, error: Exception) -> None:
         logger.error("%s: copying failed", self._departure.migration_id, exc_info=error)

@@ -26,13 +26,22 @@ ONE_STEPS_BLOCKS = 1
 class Staging:
     """Blocks before ``next_block`` are at the destination; the full ones after them are pinned."""
 
-    def __init__(self, host: MoveHost, departure: Departure, link: SourceLink, progress: Progress) -> None:
+    def __init__(
+        self,
+        host: MoveHost,
+        departure: Departure,
+        link: SourceLink,
+        progress: Progress,
+        progressed: Callable[[], None],
+    ) -> None:
+        """``progressed`` hears of every chunk."""
         self.next_block = 0
         self.pinned: Pinned | None = None
         self._host = host
         self._departure = departure
         self._link = link
         self._progress = progress
+        self._progressed = progressed
         self._transfer: KvTransfer = host.ways.transfer(WITH_MESSAGES)
         self._copying: asyncio.Task[None] | None = None
 
@@ -80,18 +89,12 @@ class Staging:
         """All must leave, or nobody else decodes here who could be disturbed."""
         return self._departure.rule == DRAIN or self._host.load().running <= 1
 
-    def copy(self, stage: int, failed: Callable[[Exception], None], progressed: Callable[[], None]) -> None:
+    def copy(self, stage: int, failed: Callable[[Exception], None]) -> None:
         """Begin to send what is pinned; the destination says when it is in."""
         assert self.pinned is not None
-        self._copying = asyncio.create_task(self._send(self.pinned, stage, failed, progressed))
+        self._copying = asyncio.create_task(self._send(self.pinned, stage, failed))
 
-    async def _send(
-        self,
-        pinned: Pinned,
-        number: int,
-        failed: Callable[[Exception], None],
-        progressed: Callable[[], None],
-    ) -> None:
+    async def _send(self, pinned: Pinned, number: int, failed: Callable[[Exception], None]) -> None:
         engine = self._host.engine
 
         def fill(part: Span, target: memoryview) -> None:
@@ -99,7 +102,7 @@ class Staging:
 
         parts = list(spans(pinned.first_block, pinned.blocks, self.block_bytes))
         stage = Stage(
-            self._departure.migration_id, number, parts, self.block_bytes, fill, self.urgent, progressed
+            self._departure.migration_id, number, parts, self.block_bytes, fill, self.urgent, self._progressed
         )
         try:
             self._progress.stage_bytes = await self._transfer.send(self._link, stage)

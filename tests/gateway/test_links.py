@@ -87,7 +87,10 @@ class Owner:
         self.lost.append(reason)
 
     def link_message(self, instance_id: str, message: Message) -> None:
-        (self.beats if isinstance(message, Heartbeat) else self.messages).append(message)
+        if isinstance(message, Heartbeat):
+            self.beats.append(message)
+        else:
+            self.messages.append(message)
 
 
 @pytest.fixture
@@ -139,12 +142,18 @@ async def test_a_message_reaches_the_agent(links: Links, owner: Owner) -> None:
     agent.die()
 
 
-async def test_a_dead_agent_is_noticed_at_once_and_found_again(links: Links, owner: Owner) -> None:
+async def one_that_died(links: Links, owner: Owner) -> ScriptedAgent:
+    """An agent that was linked, and whose loss has been noticed."""
     agent = ScriptedAgent()
     links.follow([target(agent)])
     await until(lambda: owner.ready)
     agent.die()
     await until(lambda: owner.lost)
+    return agent
+
+
+async def test_a_dead_agent_is_noticed_at_once_and_found_again(links: Links, owner: Owner) -> None:
+    agent = await one_that_died(links, owner)
     assert owner.lost == ["the connection broke"] and links.usable() == frozenset()
     again = ScriptedAgent(agent.endpoint)
     await until(lambda: len(owner.ready) == 2, links)
@@ -152,11 +161,7 @@ async def test_a_dead_agent_is_noticed_at_once_and_found_again(links: Links, own
 
 
 async def test_aborts_wait_for_the_same_agent_only(links: Links, owner: Owner) -> None:
-    agent = ScriptedAgent()
-    links.follow([target(agent)])
-    await until(lambda: owner.ready)
-    agent.die()
-    await until(lambda: owner.lost)
+    agent = await one_that_died(links, owner)
     links.abort("a", ["r#1"])
     links.abort("a", ["s#1"])
     again = ScriptedAgent(agent.endpoint)
@@ -166,11 +171,7 @@ async def test_aborts_wait_for_the_same_agent_only(links: Links, owner: Owner) -
 
 
 async def test_nothing_waits_for_an_agent_that_is_listed_no_more(links: Links, owner: Owner) -> None:
-    agent = ScriptedAgent()
-    links.follow([target(agent)])
-    await until(lambda: owner.ready)
-    agent.die()
-    await until(lambda: owner.lost)
+    agent = await one_that_died(links, owner)
     links.abort("a", ["r#1"])
     links.follow([target(agent)])
     kept = (links._aborts, links._retry_at_s, links._delay_s)
