@@ -49,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted = [kept[column] for column in columns]
     rows = [tuple(row[column] for column in columns) for row in tried]
     # Said, because a row that is not all a fixture's is the test's alone: each would have its own stage.
-    scope = "session" if "stage" in names else None
+    scope = "package" if "stage" in names else None
     metafunc.parametrize(wanted, rows, indirect=[n for n in wanted if n == "stage"], scope=scope)
 
 
@@ -95,7 +95,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stage(request: pytest.FixtureRequest, tiny_model: Path, redis_url: str) -> Iterator[Stage]:
     """A gateway with agents of real (or paced) engines, shared by all trials."""
     from engine_agents.vllm_engine.frontend import build_front_half

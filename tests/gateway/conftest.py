@@ -31,9 +31,12 @@ def fleet(tiny_model: Path) -> Iterator[Fleet]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live_fleet(tiny_model: Path) -> Iterator[Fleet]:
-    """A gateway over two real engines, one pair for all tests that need any."""
+    """A gateway over two real engines, one pair for all tests here that need any.
+
+    It reports every second while it lives: the tests of other folders count what lives in their process.
+    """
     from engine_agents.vllm_engine.frontend import build_front_half
     from tests.gateway.conformance.suite import FRONT, add_engine
     from tests.gateway.harness import Fleet

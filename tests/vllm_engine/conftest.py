@@ -22,7 +22,7 @@ def tiny_model(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _sites(tiny_model):
     sites = [Site.started(name, tiny_model, block_size=BLOCK_TOKENS) for name in ("a", "b")]
     sites[0].note_first_uses()
