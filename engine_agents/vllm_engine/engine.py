@@ -50,7 +50,8 @@ class VllmEngine:
         if self._serving is not None:
             raise RuntimeError("the engine is started already")
         environment.stay_offline_for(self._config.model)
-        from engine_agents.vllm_engine.serving import Serving
+        with environment.loading():
+            from engine_agents.vllm_engine.serving import Serving
 
         self._serving = Serving(self._config, on_step, on_preempted)
         return self._serving.info

@@ -7,9 +7,12 @@ set is left as it is.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ALWAYS = {
@@ -61,6 +64,19 @@ def stay_offline_for(model: str) -> None:
     if Path(model).is_dir():
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """While vLLM is imported: what its modules are made of stays, and a quarter of the time went to looking
+    for garbage among it."""
+    looked = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looked:
+            gc.enable()
 
 
 def quieten() -> None:

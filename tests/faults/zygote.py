@@ -38,7 +38,8 @@ def main(folder: Path, kind: str) -> None:
         from engine_agents.vllm_engine import environment
 
         environment.stay_offline_for("/")
-        importlib.import_module("engine_agents.vllm_engine.serving")
+        with environment.loading():
+            importlib.import_module("engine_agents.vllm_engine.serving")
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)

@@ -7,6 +7,7 @@ engine on such a machine needs.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -32,8 +33,10 @@ KV_BYTES = 48 * 2**20
 
 def main(port: str, model: str) -> None:
     os.environ.update(ENVIRONMENT)
+    gc.disable()  # importing is a quarter faster, and what it makes stays
     from vllm.entrypoints.launchers.api_server import entry
 
+    gc.enable()
     sys.argv = [
         "vllm serve",
         *("--model", model, "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", port),
