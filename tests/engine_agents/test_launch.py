@@ -39,8 +39,7 @@ class Agents:
     async def stop(self) -> None:
         from engine_agents import launch
 
-        for name in self.started:
-            await asyncio.to_thread(launch.stop_agent, name)
+        await asyncio.to_thread(launch.stop_agents, self.started)
 
     def status(self, name: str) -> InstanceStatus | None:
         data = self.redis.client().hget("llumdeck:status", name)

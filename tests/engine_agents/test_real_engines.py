@@ -90,8 +90,12 @@ async def test_moved_requests_make_the_same_tokens_as_unmoved_ones(ray_cluster, 
             await asyncio.gather(*(agents.start(config(name, model, redis_server.url)) for name in names))
             for name in names:
                 await gateway.connect((await agents.ready_status(name)).data_endpoint)
-            for label, sampling in SAMPLINGS.items():
-                await identical_there_and_back(agents, gateway, label, sampling)
+            await asyncio.gather(
+                *(
+                    identical_there_and_back(agents, gateway, label, sampling)
+                    for label, sampling in SAMPLINGS.items()
+                )
+            )
             await eventually(lambda: all(is_empty(agents, name) for name in names), "all blocks to come back")
     finally:
         await gateway.close()
