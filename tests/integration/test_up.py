@@ -111,20 +111,6 @@ def test_the_openai_client_works(client: openai.OpenAI) -> None:
     assert streamed == whole.choices[0].message.content
 
 
-def test_each_engine_gives_its_own_metrics_under_vllms_names(stack: Stack) -> None:
-    """The tests before have asked for tokens; agents tell their metrics every ten seconds."""
-    with signed_in(stack) as page:
-        targets = page.get("/metrics/targets/instances").json()
-        assert [each["labels"]["instance"] for each in targets] == ["default-1", "default-2"]
-
-        def counted() -> list[str]:
-            texts = [page.get(each["labels"]["__metrics_path__"]).text for each in targets]
-            found = re.findall(r"^vllm:time_to_first_token_seconds_count\{.*\} (\d+)", "\n".join(texts), re.M)
-            return found if sum(map(int, found)) > 0 else []
-
-        assert len(eventually(counted, 60, "the engines' own metrics")) == 2
-
-
 def test_bad_requests_get_clear_errors(stack: Stack, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="no-such-model"):
         client.completions.create(model="no-such-model", prompt="x", max_tokens=1)
@@ -231,9 +217,23 @@ def test_a_skewed_load_is_levelled_by_migrations_and_no_request_fails(stack: Sta
         assert stages >= 1 and downtime_ms > 0
 
 
+def test_each_engine_gives_its_own_metrics_under_vllms_names(stack: Stack) -> None:
+    """The tests before have asked both for tokens; agents tell their metrics every ten seconds."""
+    with signed_in(stack) as page:
+        targets = page.get("/metrics/targets/instances").json()
+        assert [each["labels"]["instance"] for each in targets] == ["default-1", "default-2"]
+
+        def counted() -> list[str]:
+            texts = [page.get(each["labels"]["__metrics_path__"]).text for each in targets]
+            found = re.findall(r"^vllm:time_to_first_token_seconds_count\{.*\} (\d+)", "\n".join(texts), re.M)
+            return found if sum(map(int, found)) > 0 else []
+
+        assert len(eventually(counted, 60, "the engines' own metrics")) == 2
+
+
 def test_draining_under_load_fails_no_request(stack: Stack) -> None:
     with concurrent.futures.ThreadPoolExecutor() as threads, signed_in(stack) as page:
-        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "10")
+        load = threads.submit(stack.replay, "--mix", "M-M", "--rate", "2", "--duration", "6", "--seed", "2")
         stack.wait_for_requests(3)
         answer = page.post("/api/v1/instances/default-1/drain", json={"reason": "a test"})
         assert answer.status_code < 300, answer.text
@@ -278,7 +278,22 @@ def test_ray_s_head_comes_back_and_knows_its_engines(stack: Stack) -> None:
     assert engines == {each.pid for each in stack.processes() if "EngineAgent" in command_line(each)}
 
 
-def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
+@pytest.fixture(scope="module")
+def second_gateway(stack: Stack) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Told to start: it loads for as long as an engine that is started anew."""
+    (port,) = free_ports(1)
+    words = ["-m", "controlplane.gateway", "--pool", "default", "--port", str(port), "--grace-s", "120"]
+    gateway = subprocess.Popen([sys.executable, *words], cwd=PROJECT, env=environment(stack.state_dir))
+    try:
+        yield gateway, f"http://127.0.0.1:{port}"
+    finally:
+        gateway.kill()
+        gateway.wait()
+
+
+def test_requests_survive_the_death_of_an_engine(
+    stack: Stack, second_gateway: tuple[subprocess.Popen[bytes], str]
+) -> None:
     """The head that came back in the test before starts it anew."""
     victim = int(stack.rows("select pid from fleet_instance where instance_id = 'default-2'")[0][0])
     with concurrent.futures.ThreadPoolExecutor() as threads:
@@ -294,32 +309,25 @@ def test_requests_survive_the_death_of_an_engine(stack: Stack) -> None:
     eventually(is_back, 240, "the engine's return")
 
 
-def test_a_gateway_told_to_end_finishes_its_streams(stack: Stack) -> None:
+def test_a_gateway_told_to_end_finishes_its_streams(
+    stack: Stack, second_gateway: tuple[subprocess.Popen[bytes], str]
+) -> None:
     """Case 28."""
-    (port,) = free_ports(1)
-    words = ["-m", "controlplane.gateway", "--pool", "default", "--port", str(port), "--grace-s", "120"]
-    gateway = subprocess.Popen([sys.executable, *words], cwd=PROJECT, env=environment(stack.state_dir))
-    try:
-        url = f"http://127.0.0.1:{port}"
-        eventually(lambda: serves(url, engines=2), 300, "the second gateway")
-        asked = {"model": MODEL, "prompt": "Once", "max_tokens": 300, "ignore_eos": True, "stream": True}
-        headers = {"Authorization": f"Bearer {stack.key}"}
-        with httpx.stream(
-            "POST", f"{url}/v1/completions", json=asked, headers=headers, timeout=120
-        ) as answer:
-            lines = answer.iter_lines()
-            first = next(line for line in lines if line)
-            gateway.send_signal(signal.SIGTERM)
-            rest = [line for line in lines if line]
-        assert rest[-1] == "data: [DONE]"
-        texts = [json.loads(line.removeprefix("data: ")) for line in (first, *rest[:-1])]
-        assert texts[-1]["choices"][0]["finish_reason"] == "length"
-        assert gateway.wait(60) == 0
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/health")
-    finally:
-        gateway.kill()
-        gateway.wait()
+    gateway, url = second_gateway
+    eventually(lambda: serves(url, engines=2), 300, "the second gateway")
+    asked = {"model": MODEL, "prompt": "Once", "max_tokens": 300, "ignore_eos": True, "stream": True}
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    with httpx.stream("POST", f"{url}/v1/completions", json=asked, headers=headers, timeout=120) as answer:
+        lines = answer.iter_lines()
+        first = next(line for line in lines if line)
+        gateway.send_signal(signal.SIGTERM)
+        rest = [line for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    texts = [json.loads(line.removeprefix("data: ")) for line in (first, *rest[:-1])]
+    assert texts[-1]["choices"][0]["finish_reason"] == "length"
+    assert gateway.wait(60) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/health")
 
 
 def serves(url: str, *, engines: int) -> bool:
